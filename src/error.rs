@@ -1,0 +1,155 @@
+//! What can go wrong, and in which phase.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that this crate's functions fail with.
+///
+/// Each error says what happened, in which phase, with which size or limit, and what can be done. Whether a
+/// [`Client`](crate::Client) can still be used afterwards is told by [`Client::is_open`](crate::Client::is_open).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server closed the connection, or answered with something else, instead of accepting the establishment:
+    /// it holds another key, or does not speak this protocol.
+    Refused,
+    /// The empty response: the server did not process this message. Its handler may have failed, or the
+    /// message arrived damaged or over the server's limit. The client stays usable unless the server closes.
+    Rejected,
+    /// A time-out ran out. Unless it was in [`Phase::Connect`] the server may have received and processed the message.
+    TimedOut {
+        /// What was going on.
+        phase: Phase,
+        /// The time-out that was in force.
+        limit: Duration,
+    },
+    /// A message or a response is larger than the client's limit.
+    TooLarge {
+        /// [`Phase::Send`] for a message, of which nothing was sent, so the client stays usable;
+        /// [`Phase::Receive`] for a response, after which the client is closed.
+        phase: Phase,
+        /// Bytes of plaintext.
+        size: u64,
+        /// The largest size that is allowed, in bytes of plaintext.
+        limit: u64,
+    },
+    /// A response does not open under the key, or is too short to be one. The client is closed.
+    NotAuthentic,
+    /// Bytes arrived that answer no message. The client is closed, since nothing after them can be trusted
+    /// to belong to its message.
+    Unasked,
+    /// The server closed the connection. In [`Phase::Idle`] nothing of the message had been sent; in the others
+    /// the server may have processed it.
+    ClosedByServer {
+        /// What was going on.
+        phase: Phase,
+    },
+    /// The client was closed by an earlier error, or by the caller. Connect again.
+    Closed,
+    /// The operating system reported an error.
+    Io {
+        /// What was going on.
+        phase: Phase,
+        /// What it reported.
+        source: io::Error,
+    },
+    /// The text of a key is not 64 hexadecimal digits.
+    InvalidKey {
+        /// Characters that were found.
+        length: usize,
+    },
+    /// A key file could not be used.
+    KeyFile {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// A setting has a value that can't work.
+    InvalidSetting {
+        /// The builder's setter.
+        setting: &'static str,
+        /// What it must be.
+        requirement: &'static str,
+    },
+    /// The operating system gave no random bytes.
+    Random(io::Error),
+}
+
+/// What was going on when an [`Error`] occurred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Binding a server's address.
+    Bind,
+    /// Starting a server's threads.
+    Spawn,
+    /// Opening the TCP connection.
+    Connect,
+    /// Proving to the server that both hold the same key.
+    Establishment,
+    /// Nothing was in flight.
+    Idle,
+    /// Sending a message.
+    Send,
+    /// Waiting for a response or reading it.
+    Receive,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bind => "binding the address",
+            Self::Spawn => "starting the server's threads",
+            Self::Connect => "connecting",
+            Self::Establishment => "establishing the connection",
+            Self::Idle => "idle, before sending",
+            Self::Send => "sending a message",
+            Self::Receive => "waiting for a response",
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str(
+                "the server refused the establishment: check that both hold the same key and that it speaks FalcoTCP",
+            ),
+            Self::Rejected => f.write_str(
+                "the server did not process the message (empty response): see the server's log for its reason",
+            ),
+            Self::TimedOut { phase, limit } => write!(f, "timed out after {limit:?} while {phase}"),
+            Self::TooLarge { phase: Phase::Send, size, limit } => {
+                write!(f, "a message of {size} bytes is over the client's limit of {limit}: raise max_message_size")
+            }
+            Self::TooLarge { size, limit, .. } => {
+                write!(f, "a response of {size} bytes is over the client's limit of {limit}: raise max_message_size")
+            }
+            Self::NotAuthentic => {
+                f.write_str("a response does not open under the key: damaged, or not from the server; connection closed")
+            }
+            Self::Unasked => f.write_str("bytes arrived that answer no message; connection closed"),
+            Self::ClosedByServer { phase } => write!(f, "the server closed the connection ({phase}): connect again"),
+            Self::Closed => f.write_str("the client was closed by an earlier error: connect again"),
+            Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
+            Self::InvalidKey { length } => {
+                write!(f, "a key is 64 hexadecimal digits; found {length} characters, not all or not only such digits")
+            }
+            Self::KeyFile { path, source } => write!(f, "key file {}: {source}", path.display()),
+            Self::InvalidSetting { setting, requirement } => write!(f, "{setting} must be {requirement}"),
+            Self::Random(source) => write!(f, "the operating system gave no random bytes: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } | Self::KeyFile { source, .. } | Self::Random(source) => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Sealing and opening in place, and the nonces for it. The one file that names the AEAD crate.
+
+use std::fmt;
+
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
+use getrandom::SysRng;
+use rand_core::TryCryptoRng;
+
+use super::{NONCE_LENGTH, SEAL_OVERHEAD, TAG_LENGTH};
+use crate::{Error, Key};
+
+/// AES-256-GCM under one key, expanded once and shared by every session of that key.
+///
+/// The sealed part of a frame is laid out as `nonce[12], text, tag[16]`; both operations work in place on
+/// exactly that. The expanded key is wiped when the cipher is dropped.
+///
+/// ```
+/// use falcotcp_sync::Key;
+/// use falcotcp_sync::protocol::{Cipher, NonceSequence, SEAL_OVERHEAD};
+///
+/// let cipher = Cipher::new(&Key::generate()?);
+/// let mut nonces = NonceSequence::new()?;
+///
+/// let mut sealed = vec![0; SEAL_OVERHEAD + 5];
+/// sealed[12..17].copy_from_slice(b"hello");
+/// cipher.seal(&mut nonces, &mut sealed)?;
+/// assert_ne!(&sealed[12..17], b"hello");
+/// assert_eq!(cipher.open(&mut sealed)?, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Cipher(Aes256Gcm);
+
+impl Cipher {
+    /// Expands `key`.
+    pub fn new(key: &Key) -> Self {
+        Self(Aes256Gcm::new(key.expose().into()))
+    }
+
+    /// Seals the text between the first 12 and the last 16 bytes of `sealed`, under the next nonce.
+    ///
+    /// # Errors
+    /// [`SealError`] when `sealed` has no room for nonce and tag, or its text is longer than AES-GCM
+    /// allows (64 GiB, NIST SP 800-38D 5.2.1.1).
+    #[inline]
+    pub fn seal(&self, nonces: &mut NonceSequence, sealed: &mut [u8]) -> Result<(), SealError> {
+        let (nonce, text, tag) = split(sealed).ok_or(SealError)?;
+        *nonce = nonces.advance();
+        let sealed_tag = self
+            .0
+            .encrypt_inout_detached(<&Nonce<_>>::from(&*nonce), &[], text.into())
+            .map_err(|_| SealError)?;
+        *tag = sealed_tag.into();
+        Ok(())
+    }
+
+    /// Opens `sealed` in place and gives its text.
+    ///
+    /// # Errors
+    /// [`NotAuthentic`] when the tag does not verify, or `sealed` is too short to hold one. What
+    /// `sealed` holds then is unspecified and must not be used.
+    #[inline]
+    pub fn open<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], NotAuthentic> {
+        let (nonce, text, tag) = split(sealed).ok_or(NotAuthentic)?;
+        self.0
+            .decrypt_inout_detached(<&Nonce<_>>::from(&*nonce), &[], (&mut *text).into(), <&Tag>::from(&*tag))
+            .map_err(|_| NotAuthentic)?;
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cipher(AES-256-GCM)")
+    }
+}
+
+type Sealed<'a> = (&'a mut [u8; NONCE_LENGTH], &'a mut [u8], &'a mut [u8; TAG_LENGTH]);
+
+#[inline]
+fn split(sealed: &mut [u8]) -> Option<Sealed<'_>> {
+    if sealed.len() < SEAL_OVERHEAD {
+        return None;
+    }
+    let (nonce, rest) = sealed.split_first_chunk_mut()?;
+    let (text, tag) = rest.split_last_chunk_mut()?;
+    Some((nonce, text, tag))
+}
+
+/// A sealing state's nonces: a random 96-bit start, then one more for each frame.
+///
+/// No nonce may repeat under one key, across all endpoints that hold it. With `q` frames in all over `c`
+/// such sequences the chance of a repeat is about `q * c / 2^96` (fresh random nonces: `q^2 / 2^97`), and no
+/// frame costs a system call. A sequence can't be cloned, and each frame needs it exclusively.
+pub struct NonceSequence(u128);
+
+/// Nonces are counted modulo 2^96.
+const NONCE_MASK: u128 = (1 << 96) - 1;
+
+impl NonceSequence {
+    /// A sequence that starts at a point drawn from the operating system's random source.
+    ///
+    /// # Errors
+    /// [`Error::Random`] when the operating system gives no random bytes.
+    pub fn new() -> Result<Self, Error> {
+        Self::from_rng(&mut SysRng).map_err(|source| Error::Random(source.into()))
+    }
+
+    /// A sequence that starts at a point drawn from `rng`, for tests with known nonces and for platforms
+    /// that bring a source of their own.
+    ///
+    /// # Errors
+    /// Whatever `rng` fails with.
+    pub fn from_rng<R: TryCryptoRng>(rng: &mut R) -> Result<Self, R::Error> {
+        let mut start = [0; 16];
+        rng.try_fill_bytes(&mut start[16 - NONCE_LENGTH..])?;
+        Ok(Self(u128::from_be_bytes(start)))
+    }
+
+    #[inline]
+    fn advance(&mut self) -> [u8; NONCE_LENGTH] {
+        let mut nonce = [0; NONCE_LENGTH];
+        nonce.copy_from_slice(&self.0.to_be_bytes()[16 - NONCE_LENGTH..]);
+        self.0 = (self.0 + 1) & NONCE_MASK;
+        nonce
+    }
+}
+
+impl fmt::Debug for NonceSequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NonceSequence(..)")
+    }
+}
+
+/// The bytes do not open: damaged, cut short, or sealed under another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAuthentic;
+
+impl fmt::Display for NotAuthentic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes do not open: damaged, cut short, or sealed under another key")
+    }
+}
+
+impl std::error::Error for NotAuthentic {}
+
+/// The text can't be sealed: no room for nonce and tag around it, or longer than the 64 GiB of AES-GCM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealError;
+
+impl fmt::Display for SealError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the text can't be sealed: no room for nonce and tag, or over 64 GiB")
+    }
+}
+
+impl std::error::Error for SealError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonces_count_up_and_wrap_at_96_bits() {
+        let mut nonces = NonceSequence(NONCE_MASK - 1);
+        let mut last = [0xFF; NONCE_LENGTH];
+        last[NONCE_LENGTH - 1] = 0xFE;
+        assert_eq!(nonces.advance(), last);
+        assert_eq!(nonces.advance(), [0xFF; NONCE_LENGTH]);
+        assert_eq!(nonces.advance(), [0; NONCE_LENGTH]);
+    }
+
+    #[test]
+    fn sequences_start_apart() {
+        let mut one = NonceSequence::new().unwrap();
+        let mut other = NonceSequence::new().unwrap();
+        assert_ne!(one.advance(), other.advance());
+    }
+
+    #[test]
+    fn too_short_to_be_sealed_or_opened() {
+        let cipher = Cipher::new(&Key::from_bytes([7; 32]));
+        let mut nonces = NonceSequence::new().unwrap();
+        for length in 0..SEAL_OVERHEAD {
+            assert_eq!(cipher.seal(&mut nonces, &mut vec![0; length]), Err(SealError));
+            assert_eq!(cipher.open(&mut vec![0; length]), Err(NotAuthentic));
+        }
+    }
+
+    #[test]
+    fn debug_shows_neither_key_nor_nonce() {
+        let cipher = Cipher::new(&Key::from_bytes([0x41; 32]));
+        assert_eq!(format!("{cipher:?} {:?}", NonceSequence(0x41)), "Cipher(AES-256-GCM) NonceSequence(..)");
+    }
+}

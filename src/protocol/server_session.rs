@@ -1,0 +1,286 @@
+//! The server's side of one connection, as a state machine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::frame::{Request, decode_request};
+use super::{
+    ACCEPTED, Cipher, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH, MESSAGE_HEADER, NonceSequence, Response,
+    SEAL_OVERHEAD,
+};
+
+/// The server's side of one connection: bytes and instants in, events and bytes to send out.
+///
+/// ```text
+///               opens: 0xFF                  message, ping, establishment
+///  Establishing ------------> Established --------------------------------+
+///       |                      |   |    ^                                 |
+///       | anything else        |   |    +---------------------------------+
+///       v                      |   | too large: empty response
+///     Closed <-----------------+---+
+///              establishment that does not open
+/// ```
+///
+/// The caller keeps the received bytes. [`receive`](Self::receive) looks at their start and either gives
+/// one event and how many bytes it took, or says that it needs more and takes none. Whatever the session
+/// answers by itself (acceptance, empty responses) it appends to `output`; a message's response is written by
+/// the caller through [`Response`] and sealed with [`seal`](Self::seal).
+///
+/// Time is passed in, and [`deadline`](Self::deadline) names the one moment at which the connection ends
+/// unless something happens before.
+#[derive(Debug)]
+pub struct ServerSession {
+    settings: Arc<SessionSettings>,
+    cipher: Arc<Cipher>,
+    state: State,
+    lifetime_ends: Instant,
+    write_ends: Option<Instant>,
+    /// Whether the lifetime starts again once the output has been handed over.
+    interaction: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Establishing,
+    Established,
+    Closed,
+}
+
+/// What limits a session; the defaults are those of the protocol.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SessionSettings {
+    /// How long a connection lives from its last interaction. Default: 60 s.
+    pub lifetime: Duration,
+    /// How long a peer may take for its establishment. Default: 5 s, many round trips of any network.
+    pub handshake_timeout: Duration,
+    /// How long nothing at all may be taken of a response that is being sent. Default: 10 s.
+    pub write_timeout: Duration,
+    /// Bytes of plaintext in the largest message. Default: 16 MiB, so that a hundred peers in the middle of
+    /// their largest message fit into the memory of a small machine.
+    pub max_message_size: usize,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            max_message_size: 16 << 20,
+        }
+    }
+}
+
+/// What [`ServerSession::receive`] found at the start of its input.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ServerEvent<'a> {
+    /// No whole frame yet; nothing was taken.
+    NeedMore {
+        /// Bytes of the frame that has begun, as far as is known: never more than the session's largest.
+        frame_length: usize,
+    },
+    /// The establishment opened; its answer was appended.
+    Established,
+    /// A message opened. It wants one response.
+    Message(&'a mut [u8]),
+    /// A ping.
+    Ping,
+    /// One byte of an unregistered type was skipped.
+    Skipped(u8),
+    /// A message was not processed; the empty response was appended and the connection goes on.
+    Rejected(Rejection),
+    /// A message is longer than the limit. The empty response was appended: send it, then close.
+    TooLarge {
+        /// Bytes that the peer announced for nonce, ciphertext and tag.
+        length: u64,
+    },
+    /// Close the connection in silence.
+    Refused(Refusal),
+}
+
+/// Why a message was answered with the empty response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// Its length has no room for nonce and tag.
+    TooShort,
+    /// Its tag does not verify.
+    NotAuthentic,
+}
+
+/// Why a connection is closed in silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something else than an establishment came first.
+    NotAnEstablishment,
+    /// The establishment does not open under the key.
+    NotAuthentic,
+    /// The session has ended; nothing is read any more.
+    Closed,
+}
+
+/// The one moment at which a connection ends unless something happens before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// The moment.
+    pub at: Instant,
+    /// What will have run out then.
+    pub expiry: Expiry,
+}
+
+/// What ran out for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// The time for the establishment.
+    Handshake,
+    /// The lifetime since the last interaction.
+    Lifetime,
+    /// The time in which the peer must take something of a response.
+    Write,
+}
+
+impl ServerSession {
+    /// A session of a connection that was accepted at `now`.
+    pub fn new(settings: Arc<SessionSettings>, cipher: Arc<Cipher>, now: Instant) -> Self {
+        let lifetime_ends = later(now, settings.handshake_timeout);
+        Self {
+            settings,
+            cipher,
+            state: State::Establishing,
+            lifetime_ends,
+            write_ends: None,
+            interaction: false,
+        }
+    }
+
+    /// Takes one event from the start of `input` and says how many bytes belong to it.
+    #[inline]
+    pub fn receive<'i>(
+        &mut self,
+        input: &'i mut [u8],
+        output: &mut Vec<u8>,
+        now: Instant,
+    ) -> (usize, ServerEvent<'i>) {
+        match (self.state, decode_request(input)) {
+            (State::Closed, _) => (0, ServerEvent::Refused(Refusal::Closed)),
+            (_, Some(Request::Establishment)) => self.establishment(input, output, now),
+            (State::Establishing, _) if !input.is_empty() => {
+                self.state = State::Closed;
+                (0, ServerEvent::Refused(Refusal::NotAnEstablishment))
+            }
+            (_, None) => (0, ServerEvent::NeedMore { frame_length: input.len().max(1) }),
+            (_, Some(Request::Message { length })) => self.message(length, input, output),
+            (_, Some(Request::Ping)) => {
+                self.interacted(now);
+                (1, ServerEvent::Ping)
+            }
+            (_, Some(Request::Unregistered(kind))) => (1, ServerEvent::Skipped(kind)),
+        }
+    }
+
+    fn establishment<'i>(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        now: Instant,
+    ) -> (usize, ServerEvent<'i>) {
+        let Some(frame) = input.get_mut(..ESTABLISHMENT_LENGTH) else {
+            return (0, ServerEvent::NeedMore { frame_length: ESTABLISHMENT_LENGTH });
+        };
+        if self.cipher.open(&mut frame[1..]).is_err() {
+            self.state = State::Closed;
+            return (0, ServerEvent::Refused(Refusal::NotAuthentic));
+        }
+        self.state = State::Established;
+        self.interacted(now);
+        output.push(ACCEPTED);
+        (ESTABLISHMENT_LENGTH, ServerEvent::Established)
+    }
+
+    #[inline]
+    fn message<'i>(
+        &mut self,
+        length: u64,
+        input: &'i mut [u8],
+        output: &mut Vec<u8>,
+    ) -> (usize, ServerEvent<'i>) {
+        let Some(frame_length) = self.frame_length(length) else {
+            self.state = State::Closed;
+            output.extend_from_slice(&EMPTY_RESPONSE);
+            return (0, ServerEvent::TooLarge { length });
+        };
+        let Some(frame) = input.get_mut(..frame_length) else {
+            return (0, ServerEvent::NeedMore { frame_length });
+        };
+        let sealed = &mut frame[MESSAGE_HEADER..];
+        let rejection = if sealed.len() < SEAL_OVERHEAD {
+            Rejection::TooShort
+        } else if let Ok(text) = self.cipher.open(sealed) {
+            self.interaction = true;
+            return (frame_length, ServerEvent::Message(text));
+        } else {
+            Rejection::NotAuthentic
+        };
+        output.extend_from_slice(&EMPTY_RESPONSE);
+        (frame_length, ServerEvent::Rejected(rejection))
+    }
+
+    /// Bytes of the whole frame of a message, unless it is over the limit.
+    #[inline]
+    fn frame_length(&self, length: u64) -> Option<usize> {
+        let length = usize::try_from(length).ok()?;
+        (length.saturating_sub(SEAL_OVERHEAD) <= self.settings.max_message_size)
+            .then(|| length.checked_add(MESSAGE_HEADER))
+            .flatten()
+    }
+
+    /// Seals the response to a message.
+    ///
+    /// A response longer than AES-GCM allows becomes the empty response, and `false` is returned.
+    #[inline]
+    pub fn seal(&self, response: Response<'_>, nonces: &mut NonceSequence) -> bool {
+        response.seal(&self.cipher, nonces).is_ok()
+    }
+
+    /// Says that all output has been handed to the socket. After an interaction the lifetime starts here.
+    #[inline]
+    pub fn output_sent(&mut self, now: Instant) {
+        self.write_ends = None;
+        if self.interaction {
+            self.interacted(now);
+            self.interaction = false;
+        }
+    }
+
+    /// Says that output is waiting for the socket, and that at `now` the peer last took some of it.
+    pub fn output_waiting(&mut self, now: Instant) {
+        self.write_ends = Some(later(now, self.settings.write_timeout));
+    }
+
+    /// The moment at which this connection is over unless something happens before.
+    #[inline]
+    pub fn deadline(&self) -> Deadline {
+        match (self.write_ends, self.state) {
+            (Some(at), _) => Deadline { at, expiry: Expiry::Write },
+            (None, State::Establishing) => Deadline { at: self.lifetime_ends, expiry: Expiry::Handshake },
+            (None, _) => Deadline { at: self.lifetime_ends, expiry: Expiry::Lifetime },
+        }
+    }
+
+    /// Whether the peer has shown that it holds the key, and nothing has ended the session since.
+    pub fn is_established(&self) -> bool {
+        self.state == State::Established
+    }
+
+    #[inline]
+    fn interacted(&mut self, now: Instant) {
+        self.lifetime_ends = later(now, self.settings.lifetime);
+    }
+}
+
+/// `now + duration`, or some decades from `now` where the platform's clock can't count that far.
+#[inline]
+pub(crate) fn later(now: Instant, duration: Duration) -> Instant {
+    const DECADES: Duration = Duration::from_secs(30 * 365 * 86_400);
+    now.checked_add(duration).unwrap_or_else(|| now + DECADES)
+}

@@ -1,0 +1,204 @@
+//! The acceptor thread: accepts, deals each connection to the least-loaded worker, ticks the watchdog, ends the
+//! server.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::connection::Connection;
+use super::handle::ShutdownReport;
+use super::handler::ConnectionId;
+use super::load::Lease;
+use super::shared::{Shared, StopPhase};
+use super::watchdog::{Watchdog, relieve};
+use crate::protocol::{Cipher, SessionSettings};
+
+const LOG: &str = "falcotcp_sync::server";
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+
+/// Connections accepted in a row before the watchdog has its turn again.
+const ACCEPTED_IN_A_ROW: usize = 64;
+
+/// The first pause after a failed accept; it doubles with each further failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// The longest pause between two attempts to accept.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The pause between two looks at a stopping server.
+const DRAIN_TICK: Duration = Duration::from_millis(1);
+
+pub(super) struct Acceptor {
+    poll: Poll,
+    listener: TcpListener,
+    max_connections: usize,
+    session: (Arc<SessionSettings>, Arc<Cipher>),
+    connections: u64,
+    /// The queue of the operating system may hold more; it tells only of new ones.
+    backlog: bool,
+    pause: Option<Pause>,
+    full: bool,
+}
+
+/// Accepting failed, for want of descriptors as a rule; it is tried again after a while.
+struct Pause {
+    ends: Instant,
+    length: Duration,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        mut listener: TcpListener,
+        max_connections: usize,
+        session: (Arc<SessionSettings>, Arc<Cipher>),
+    ) -> io::Result<(Self, Waker)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let acceptor = Self {
+            poll,
+            listener,
+            max_connections,
+            session,
+            connections: 0,
+            backlog: true,
+            pause: None,
+            full: false,
+        };
+        Ok((acceptor, waker))
+    }
+
+    /// Runs until the server is stopped and every thread of `workers` has ended.
+    pub(super) fn run(mut self, shared: &Shared, workers: Vec<JoinHandle<()>>) -> ShutdownReport {
+        let mut watchdog = Watchdog::new(shared.workers.len());
+        let mut events = Events::with_capacity(8);
+        while shared.stop.phase() == StopPhase::Running {
+            let now = Instant::now();
+            let tick = watchdog.time_to_tick(shared, now);
+            let retry = self.time_to_retry(now);
+            let timeout = tick.into_iter().chain(retry).min();
+            self.wait(&mut events, timeout);
+            self.backlog |= events.iter().any(|event| event.token() == LISTENER);
+            self.accept(shared);
+            watchdog.tick(shared, Instant::now());
+        }
+        let Self { mut poll, listener, .. } = self;
+        drop(listener);
+        drain(&mut poll, &mut events, shared);
+        for worker in workers {
+            if worker.join().is_err() {
+                error!(target: LOG, "a worker thread ended by a panic");
+            }
+        }
+        let report =
+            ShutdownReport { drained: shared.counters.drained.get(), cut: shared.counters.cut.get() };
+        info!(target: LOG, "stopped: {} connections drained, {} cut", report.drained, report.cut);
+        report
+    }
+
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) {
+        if let Err(error) = self.poll.poll(events, timeout)
+            && error.kind() != ErrorKind::Interrupted
+        {
+            error!(target: LOG, "waiting for connections failed: {error}");
+            std::thread::sleep(FIRST_PAUSE);
+        }
+    }
+
+    /// How long until accepting goes on by itself; `None` if only a new connection makes it.
+    fn time_to_retry(&self, now: Instant) -> Option<Duration> {
+        match &self.pause {
+            Some(pause) => Some(pause.ends.saturating_duration_since(now)),
+            None => self.backlog.then_some(Duration::ZERO),
+        }
+    }
+
+    fn accept(&mut self, shared: &Shared) {
+        if self.pause.as_ref().is_some_and(|pause| Instant::now() < pause.ends) {
+            return;
+        }
+        for _ in 0..ACCEPTED_IN_A_ROW {
+            if !self.backlog {
+                return;
+            }
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    if self.pause.take().is_some() {
+                        info!(target: LOG, "accepting connections again");
+                    }
+                    self.deal(shared, stream, peer);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.backlog = false,
+                    // The peer was gone before we got to it, or a signal came between.
+                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {
+                        debug!(target: LOG, "a connection ended before it was accepted: {error}");
+                    }
+                    _ => return self.pause(&error),
+                },
+            }
+        }
+    }
+
+    fn pause(&mut self, error: &io::Error) {
+        let length = self.pause.as_ref().map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
+        if self.pause.is_none() {
+            warn!(target: LOG, "accepting failed, trying again until it works: {error}");
+        }
+        self.pause = Some(Pause { ends: Instant::now() + length, length });
+    }
+
+    fn deal(&mut self, shared: &Shared, stream: TcpStream, peer: std::net::SocketAddr) {
+        shared.counters.accepted.add(1);
+        let open = shared.loads.open();
+        if open >= self.max_connections {
+            if !std::mem::replace(&mut self.full, true) {
+                warn!(target: LOG, "{peer}: refused, as are further ones while {open} connections are open");
+            }
+            shared.counters.refused.add(1);
+            return;
+        }
+        self.full = false;
+        // Without it a response would wait for the acknowledgement of the one before; it works all the same.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(target: LOG, "{peer}: TCP_NODELAY could not be set: {error}");
+        }
+        self.connections += 1;
+        let index = shared.loads.least();
+        let lease = Lease::new(&shared.loads, index);
+        let id = ConnectionId(self.connections);
+        let connection = Connection::new(stream, peer, id, self.session.clone(), lease, Instant::now());
+        let worker = &shared.workers[index];
+        // The receiver lives in the worker's table, so the channel is never closed.
+        let _ = worker.inbox.send(Box::new(connection));
+        worker.wake_if_waiting();
+        shared.watch_if_serving(index);
+    }
+}
+
+/// Waits until all connections are closed or the time for that is over, then lets the workers end.
+fn drain(poll: &mut Poll, events: &mut Events, shared: &Shared) {
+    while shared.loads.open() > 0 && !shared.stop.is_drain_over(Instant::now()) {
+        // Only paces the loop; an error makes it spin for no longer than the drain.
+        let _ = poll.poll(events, Some(DRAIN_TICK));
+        // What waits behind a handler is answered by the other workers, or closed.
+        for index in 0..shared.workers.len() {
+            relieve(shared, index, Instant::now());
+        }
+    }
+    shared.stop.finish();
+    shared.wake_workers();
+    // A worker in a long handler closes the rest of its connections only afterwards: that is done for it.
+    for worker in &shared.workers {
+        if let Some(mut table) = worker.table.try_lock() {
+            super::worker::finish(shared, &mut table);
+        }
+    }
+}

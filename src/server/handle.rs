@@ -1,0 +1,123 @@
+//! A running server in its owner's hands: look at it, wait for it, stop it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::shared::Shared;
+use super::stats::Stats;
+
+/// A running server. Dropping it stops the server as [`Stopper::stop`] does, and waits for its threads.
+///
+/// ```
+/// use falcotcp_sync::{Key, Server};
+/// use std::time::Duration;
+///
+/// let handle = Server::builder(Key::generate()?)
+///     .bind("127.0.0.1:0")?
+///     .spawn(|message: &[u8]| message.to_vec())?;
+/// println!("serving on {}", handle.local_addr());
+///
+/// let report = handle.shutdown(Duration::from_secs(5))?;
+/// assert_eq!(report.cut, 0);
+/// # Ok::<(), falcotcp_sync::Error>(())
+/// ```
+#[must_use = "dropping the handle stops the server"]
+pub struct ServerHandle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) local_addr: SocketAddr,
+    pub(super) acceptor: Option<JoinHandle<ShutdownReport>>,
+}
+
+/// What became of the connections that were open when a server was stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Connections that were closed with nothing unfinished: idle ones, and those whose messages were all answered.
+    pub drained: u64,
+    /// Connections that were closed in the middle of a message or with an answer unsent.
+    pub cut: u64,
+}
+
+impl ServerHandle {
+    /// The address that the server listens on, with the port that the operating system chose for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What the server has done so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Something to stop the server with from another thread, a signal handler's or a request's.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Waits until the server has been stopped through a [`Stopper`].
+    ///
+    /// # Errors
+    /// None at present; reserved for a server that can't go on.
+    pub fn wait(mut self) -> Result<ShutdownReport, crate::Error> {
+        Ok(self.join())
+    }
+
+    /// Stops the server and waits for its end.
+    ///
+    /// It accepts no more connections, answers every complete message that has arrived, and closes each connection as soon
+    /// as nothing of it is unfinished: idle ones at once. When `drain` is over, what is still in the middle of a
+    /// message or has an answer unsent is cut. A handler can't be interrupted: the server ends when the last one has
+    /// returned, and its answer is still written if the socket takes it at once. So don't call this in a handler; use a
+    /// [`Stopper`] there.
+    ///
+    /// # Errors
+    /// None at present; reserved for a server that can't go on.
+    pub fn shutdown(mut self, drain: Duration) -> Result<ShutdownReport, crate::Error> {
+        self.shared.stop(drain);
+        Ok(self.join())
+    }
+
+    fn join(&mut self) -> ShutdownReport {
+        self.acceptor.take().and_then(|acceptor| acceptor.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        if self.acceptor.is_some() {
+            self.shared.stop(Duration::ZERO);
+            self.join();
+        }
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("local_addr", &self.local_addr)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Stops a server from anywhere; clones stop the same one. Neither call waits: [`ServerHandle::wait`] does.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    shared: Arc<Shared>,
+}
+
+impl Stopper {
+    /// Stops the server without waiting for slow peers: what has arrived complete is answered, handlers that run are
+    /// waited for, and every connection is closed after that. The same as [`stop_within`](Self::stop_within) with no time.
+    pub fn stop(&self) {
+        self.stop_within(Duration::ZERO);
+    }
+
+    /// Stops the server as [`ServerHandle::shutdown`] does with this `drain`; of several calls the earliest end counts.
+    pub fn stop_within(&self, drain: Duration) {
+        self.shared.stop(drain);
+    }
+}

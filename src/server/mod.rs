@@ -1,0 +1,254 @@
+//! The server: an acceptor, and workers that share its connections.
+//!
+//! ```text
+//! acceptor --deals to the least loaded--> inbox --> worker: table of connections, one wait
+//!    |                                                ^
+//!    +--watchdog: takes ready connections of a held-up worker--> overflow --+
+//! ```
+
+mod acceptor;
+mod buffers;
+mod connection;
+mod handle;
+mod handler;
+mod listener;
+mod load;
+mod shared;
+mod stats;
+mod table;
+mod timers;
+mod watchdog;
+mod worker;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use log::info;
+
+pub use handle::{ServerHandle, ShutdownReport, Stopper};
+pub use handler::{ConnectionId, Handler, Request, Response};
+pub use stats::{Stats, WorkerStats};
+
+use crate::protocol::{Cipher, NonceSequence, SessionSettings};
+use crate::{Error, Key, Phase};
+use acceptor::Acceptor;
+use load::Loads;
+use shared::{Shared, StopState, WorkerSide};
+use stats::ServerCounters;
+use table::Table;
+use watchdog::Ticks;
+
+const LOG: &str = "falcotcp_sync::server";
+
+/// A server that has its address but does not serve yet: clients can connect and wait.
+///
+/// ```
+/// use falcotcp_sync::{Client, Key, Server};
+/// use std::time::Duration;
+///
+/// let key = Key::generate()?;
+/// let server = Server::builder(key.clone()).workers(4).bind("127.0.0.1:0")?;
+/// let handle = server.spawn(|message: &[u8]| message.to_ascii_uppercase())?;
+///
+/// let mut client = Client::connect(handle.local_addr(), &key)?;
+/// assert_eq!(client.message(b"hello")?, b"HELLO");
+/// handle.shutdown(Duration::from_secs(5))?;
+/// # Ok::<(), falcotcp_sync::Error>(())
+/// ```
+pub struct Server {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    builder: ServerBuilder,
+}
+
+/// The settings of a server; made by [`Server::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is bound"]
+pub struct ServerBuilder {
+    key: Key,
+    session: SessionSettings,
+    workers: usize,
+    max_connections: usize,
+    backlog: u32,
+}
+
+impl Server {
+    /// Settings for a server whose clients hold `key`.
+    pub fn builder(key: Key) -> ServerBuilder {
+        ServerBuilder {
+            key,
+            session: SessionSettings::default(),
+            workers: thread::available_parallelism().map_or(2, usize::from).max(2),
+            max_connections: 65_536,
+            backlog: 1024,
+        }
+    }
+
+    /// The address that the server listens on, with the port that the operating system chose for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Starts serving: `handler` answers each message, on any of the workers.
+    ///
+    /// # Errors
+    /// [`Error::Io`] in [`Phase::Spawn`] when the operating system gives no threads or descriptors;
+    /// [`Error::Random`] when it gives no random bytes for the nonces.
+    pub fn spawn(self, handler: impl Handler) -> Result<ServerHandle, Error> {
+        let failed = |source| Error::Io { phase: Phase::Spawn, source };
+        let Self { listener, local_addr, builder } = self;
+        let session = (Arc::new(builder.session), Arc::new(Cipher::new(&builder.key)));
+        let listener = mio::net::TcpListener::from_std(listener);
+        let (acceptor, acceptor_waker) =
+            Acceptor::new(listener, builder.max_connections, session).map_err(failed)?;
+        let workers =
+            (0..builder.workers).map(|_| worker_side()).collect::<io::Result<_>>().map_err(failed)?;
+        let nonces = (0..builder.workers).map(|_| NonceSequence::new()).collect::<Result<Vec<_>, Error>>()?;
+        let shared = Arc::new(Shared {
+            handler: Box::new(handler),
+            workers,
+            overflow: crossbeam_channel::unbounded(),
+            loads: Arc::new(Loads::new(builder.workers)),
+            counters: ServerCounters::default(),
+            ticks: Ticks::new(),
+            stop: StopState::new(),
+            acceptor: acceptor_waker,
+        });
+        let acceptor = start_threads(&shared, acceptor, nonces).map_err(failed)?;
+        info!(target: LOG, "serving on {local_addr} with {} workers", builder.workers);
+        Ok(ServerHandle { shared, local_addr, acceptor: Some(acceptor) })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+impl ServerBuilder {
+    /// Threads that serve connections. Each serves many: what needs more of them is handlers that block, one for each
+    /// that may do so at the same time. Default: [`available_parallelism`](thread::available_parallelism), at least 2.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// How long a connection lives from its last interaction: its establishment, a message that opened, or a ping.
+    /// Default: 60 s (protocol, "Lifetime").
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.session.lifetime = lifetime;
+        self
+    }
+
+    /// How long a peer may take to establish its connection. Default: 5 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.session.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long a peer may take nothing at all of a response that is being sent. Default: 10 s.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.session.write_timeout = timeout;
+        self
+    }
+
+    /// The largest message, in bytes of plaintext. A larger one is answered with the empty response and its connection
+    /// closed. Default: 16 MiB.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.session.max_message_size = bytes;
+        self
+    }
+
+    /// Connections that may be open at the same time; further ones are closed at once. Default: 65,536, beyond
+    /// which most systems' descriptors end anyway.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Connections that the operating system may queue before they are accepted. It may allow fewer. Default: 1024.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Binds the first of `addr`'s addresses that can be bound.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] for settings that can't work; [`Error::Io`] in [`Phase::Bind`] when the address does not
+    /// resolve or can't be bound.
+    pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, Error> {
+        self.check()?;
+        let listener =
+            listener::bind(addr, self.backlog).map_err(|source| Error::Io { phase: Phase::Bind, source })?;
+        self.listen(listener)
+    }
+
+    /// Serves a listener that the caller has: one passed in by a service manager, or with options of its own.
+    /// [`backlog`](Self::backlog) has no say then.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] for settings that can't work; [`Error::Io`] in [`Phase::Bind`] when the listener has no
+    /// address or can't be made non-blocking.
+    pub fn listen(self, listener: TcpListener) -> Result<Server, Error> {
+        self.check()?;
+        let local_addr = listener
+            .set_nonblocking(true)
+            .and_then(|()| listener.local_addr())
+            .map_err(|source| Error::Io { phase: Phase::Bind, source })?;
+        Ok(Server { listener, local_addr, builder: self })
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let required = [
+            ("workers", self.workers > 0, "at least 1"),
+            ("lifetime", !self.session.lifetime.is_zero(), "longer than zero"),
+            ("handshake_timeout", !self.session.handshake_timeout.is_zero(), "longer than zero"),
+            ("write_timeout", !self.session.write_timeout.is_zero(), "longer than zero"),
+            ("max_connections", self.max_connections > 0, "at least 1"),
+            ("backlog", self.backlog > 0 && i32::try_from(self.backlog).is_ok(), "from 1 to 2147483647"),
+        ];
+        match required.into_iter().find(|(_, holds, _)| !holds) {
+            Some((setting, _, requirement)) => Err(Error::InvalidSetting { setting, requirement }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn worker_side() -> io::Result<WorkerSide> {
+    let (inbox, deliveries) = crossbeam_channel::unbounded();
+    let (table, waker) = Table::new(deliveries)?;
+    Ok(WorkerSide::new(table, inbox, waker))
+}
+
+/// Starts the workers and the acceptor, all of them or none.
+fn start_threads(
+    shared: &Arc<Shared>,
+    acceptor: Acceptor,
+    nonces: Vec<NonceSequence>,
+) -> io::Result<JoinHandle<ShutdownReport>> {
+    let start = || {
+        let mut workers = Vec::new();
+        for (index, nonces) in nonces.into_iter().enumerate() {
+            let shared = Arc::clone(shared);
+            workers.push(
+                thread::Builder::new()
+                    .name(format!("falcotcp-{index}"))
+                    .spawn(move || worker::run(&shared, index, nonces))?,
+            );
+        }
+        let shared = Arc::clone(shared);
+        thread::Builder::new()
+            .name("falcotcp-accept".to_owned())
+            .spawn(move || acceptor.run(&shared, workers))
+    };
+    start().inspect_err(|_| {
+        shared.stop.finish();
+        shared.wake_workers();
+    })
+}

@@ -1,0 +1,194 @@
+//! What the acceptor, the workers and the handles of one server share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use log::warn;
+use mio::Waker;
+use parking_lot::Mutex;
+
+use super::connection::Connection;
+use super::handler::Handler;
+use super::load::Loads;
+use super::stats::{ServerCounters, Stats, WorkerCounters, WorkerStats};
+use super::table::Table;
+use super::watchdog::Ticks;
+
+const LOG: &str = "falcotcp_sync::server";
+
+pub(super) struct Shared {
+    pub(super) handler: Box<dyn Handler>,
+    pub(super) workers: Box<[WorkerSide]>,
+    /// Ready connections of workers that are held up, for any worker that has nothing to do.
+    pub(super) overflow: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
+    pub(super) loads: Arc<Loads>,
+    pub(super) counters: ServerCounters,
+    pub(super) ticks: Ticks,
+    pub(super) stop: StopState,
+    /// Wakes the acceptor, which is the watchdog as well.
+    pub(super) acceptor: Waker,
+}
+
+/// One worker as the other threads see it.
+#[repr(align(128))]
+pub(super) struct WorkerSide {
+    pub(super) table: Mutex<Table>,
+    pub(super) inbox: Sender<Box<Connection>>,
+    waker: Waker,
+    /// Whether the worker waits, or is about to, with nothing to do.
+    waiting: AtomicBool,
+    /// Odd while the worker serves a connection. Written by the worker alone.
+    serves: AtomicUsize,
+    pub(super) counters: WorkerCounters,
+}
+
+impl WorkerSide {
+    pub(super) fn new(table: Table, inbox: Sender<Box<Connection>>, waker: Waker) -> Self {
+        Self {
+            table: Mutex::new(table),
+            inbox,
+            waker,
+            waiting: AtomicBool::new(false),
+            serves: AtomicUsize::new(0),
+            counters: WorkerCounters::default(),
+        }
+    }
+
+    /// Announces a wait. Whoever leaves work looks at this flag afterwards, and the worker looks for work after
+    /// setting it, so that one of them sees the other.
+    pub(super) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, SeqCst);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.load(SeqCst)
+    }
+
+    pub(super) fn wake_if_waiting(&self) {
+        if self.is_waiting() {
+            self.wake();
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        wake(&self.waker);
+    }
+
+    pub(super) fn begin_serving(&self) {
+        self.serves.store(self.serves.load(SeqCst) | 1, SeqCst);
+    }
+
+    pub(super) fn end_serving(&self) {
+        let serves = self.serves.load(SeqCst);
+        self.serves.store(serves.wrapping_add(serves & 1), SeqCst);
+    }
+
+    pub(super) fn serves(&self) -> usize {
+        self.serves.load(SeqCst)
+    }
+}
+
+impl Shared {
+    pub(super) fn wake_workers(&self) {
+        for worker in &self.workers {
+            worker.wake();
+        }
+    }
+
+    pub(super) fn stop(&self, drain: Duration) {
+        self.stop.begin(drain);
+        wake(&self.acceptor);
+        self.wake_workers();
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            open: self.loads.open(),
+            accepted: self.counters.accepted.get(),
+            refused: self.counters.refused.get(),
+            expired: self.counters.expired.get(),
+            cut: self.counters.cut.get(),
+            redealt: self.counters.redealt.get(),
+            ..Stats::default()
+        };
+        for (index, worker) in self.workers.iter().enumerate() {
+            let messages = worker.counters.messages.get();
+            stats.unauthenticated += worker.counters.unauthenticated.get();
+            stats.messages += messages;
+            stats.rejected += worker.counters.rejected.get();
+            stats.pings += worker.counters.pings.get();
+            stats.panics += worker.counters.panics.get();
+            stats.bytes_in += worker.counters.bytes_in.get();
+            stats.bytes_out += worker.counters.bytes_out.get();
+            stats.workers.push(WorkerStats { connections: self.loads.of(index), messages });
+        }
+        stats
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Wakes a thread from its wait.
+pub(super) fn wake(waker: &Waker) {
+    if let Err(error) = waker.wake() {
+        warn!(target: LOG, "a thread could not be woken and goes on at its next deadline: {error}");
+    }
+}
+
+/// How far a server is with its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum StopPhase {
+    /// It serves.
+    Running,
+    /// It answers what has arrived and closes whoever has nothing more to come.
+    Draining,
+    /// The time for that is over, or everybody has gone: the threads end.
+    Finishing,
+}
+
+/// The phase, and the time until the last one.
+#[derive(Debug)]
+pub(super) struct StopState {
+    phase: AtomicU8,
+    drain_ends: Mutex<Option<Instant>>,
+}
+
+impl StopState {
+    pub(super) fn new() -> Self {
+        Self { phase: AtomicU8::new(StopPhase::Running as u8), drain_ends: Mutex::new(None) }
+    }
+
+    #[inline]
+    pub(super) fn phase(&self) -> StopPhase {
+        match self.phase.load(SeqCst) {
+            0 => StopPhase::Running,
+            1 => StopPhase::Draining,
+            _ => StopPhase::Finishing,
+        }
+    }
+
+    /// Starts draining; of several calls the earliest end counts.
+    fn begin(&self, drain: Duration) {
+        // An end beyond what the clock can count is none: the drain lasts until everybody has gone.
+        if let Some(ends) = Instant::now().checked_add(drain) {
+            let mut drain_ends = self.drain_ends.lock();
+            *drain_ends = Some(drain_ends.map_or(ends, |earlier| earlier.min(ends)));
+        }
+        self.phase.fetch_max(StopPhase::Draining as u8, SeqCst);
+    }
+
+    pub(super) fn is_drain_over(&self, now: Instant) -> bool {
+        self.drain_ends.lock().is_some_and(|ends| ends <= now)
+    }
+
+    pub(super) fn finish(&self) {
+        self.phase.store(StopPhase::Finishing as u8, SeqCst);
+    }
+}

@@ -1,0 +1,121 @@
+//! A worker's loop: take a ready connection, serve it for a turn, put it back; wait when there is none.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use log::error;
+use parking_lot::MutexGuard;
+
+use super::buffers::{Input, Output};
+use super::connection::{Connection, Verdict, Workspace};
+use super::shared::{Shared, StopPhase, WorkerSide};
+use super::table::{Table, Ticket};
+use crate::protocol::NonceSequence;
+
+const LOG: &str = "falcotcp_sync::server";
+
+/// Serves until the server stops. `nonces` is this worker's sealing state.
+pub(super) fn run(shared: &Shared, index: usize, nonces: NonceSequence) {
+    let side = &shared.workers[index];
+    let mut work = Workspace {
+        handler: &*shared.handler,
+        counters: &side.counters,
+        ticks: &shared.ticks,
+        nonces,
+        input: Input::new(),
+        output: Output::default(),
+        now: Instant::now(),
+    };
+    // Handlers are caught where they are called. What else could panic is the application's logger, and that
+    // costs one connection, not a worker with all of its own.
+    while catch_unwind(AssertUnwindSafe(|| serve_until_stopped(shared, index, &mut work))).is_err() {
+        work.input.clear();
+        work.output.clear();
+        side.end_serving();
+        side.table.lock().reclaim();
+        let _ = catch_unwind(|| error!(target: LOG, "a worker panicked and goes on"));
+    }
+}
+
+fn serve_until_stopped(shared: &Shared, index: usize, work: &mut Workspace<'_>) {
+    let side = &shared.workers[index];
+    let mut table = side.table.lock();
+    loop {
+        let phase = shared.stop.phase();
+        if phase != StopPhase::Running {
+            table.begin_drain();
+        }
+        table.expire(work.now, |connection| {
+            connection.log_expiry();
+            shared.counters.expired.add(1);
+        });
+        if let Some((ticket, connection)) = next(shared, index, &mut table) {
+            serve(shared, index, &mut table, work, ticket, connection);
+        } else if phase == StopPhase::Finishing {
+            finish(shared, &mut table);
+            return;
+        } else {
+            wait(shared, side, &mut table, work);
+        }
+    }
+}
+
+/// The next connection to serve: a ready one of our own, or one that another worker could not get to.
+fn next(shared: &Shared, index: usize, table: &mut Table) -> Option<(Ticket, Box<Connection>)> {
+    if table.is_poll_due() {
+        table.wait(Some(Duration::ZERO));
+    }
+    table.check_out().or_else(|| {
+        let mut connection = shared.overflow.1.try_recv().ok()?;
+        connection.transfer(index);
+        table.adopt(connection)
+    })
+}
+
+fn serve(
+    shared: &Shared,
+    index: usize,
+    table: &mut MutexGuard<'_, Table>,
+    work: &mut Workspace<'_>,
+    ticket: Ticket,
+    mut connection: Box<Connection>,
+) {
+    let side = &shared.workers[index];
+    side.begin_serving();
+    shared.rouse_watchdog(index);
+    let verdict = MutexGuard::unlocked(table, || connection.serve(work));
+    side.end_serving();
+    match (verdict, shared.stop.phase()) {
+        (Verdict::Close, _) => table.forget(&ticket),
+        (Verdict::Keep, StopPhase::Draining | StopPhase::Finishing) if connection.is_quiescent() => {
+            shared.counters.drained.add(1);
+            table.forget(&ticket);
+        }
+        (_, StopPhase::Finishing) => {
+            shared.counters.cut.add(1);
+            table.forget(&ticket);
+        }
+        (verdict, _) => table.check_in(ticket, connection, verdict == Verdict::Again),
+    }
+}
+
+fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, work: &mut Workspace<'_>) {
+    side.set_waiting(true);
+    let nothing_to_do = shared.overflow.1.is_empty() && table.is_inbox_empty();
+    let timeout = if nothing_to_do { table.time_to_deadline(work.now) } else { Some(Duration::ZERO) };
+    table.wait(timeout);
+    side.set_waiting(false);
+    work.now = Instant::now();
+}
+
+/// Closes whatever is left when the time for draining is over.
+pub(super) fn finish(shared: &Shared, table: &mut Table) {
+    let close = |connection: &Connection| {
+        let counter = if connection.is_quiescent() { &shared.counters.drained } else { &shared.counters.cut };
+        counter.add(1);
+    };
+    table.close_all(close);
+    while let Ok(connection) = shared.overflow.1.try_recv() {
+        close(&connection);
+    }
+}

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, trace, warn};
 use mio::net::TcpStream;
@@ -15,7 +15,8 @@ use super::load::Lease;
 use super::stats::WorkerCounters;
 use super::watchdog::Ticks;
 use crate::protocol::{
-    Cipher, Deadline, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession, SessionSettings,
+    Cipher, Deadline, Expiry, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession,
+    SessionSettings,
 };
 use crate::read_buffer::ReadBuffer;
 
@@ -29,6 +30,15 @@ const TURN_MESSAGES: usize = 128;
 
 /// Responses are written together, but no more than about this many bytes of them are collected.
 const OUTPUT_BYTES: usize = 64 << 10;
+
+/// How long a peer in the middle of sending too much may go on until it reads our answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a peer has to read its last answers when the server stops.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// A peer that has had no answer for so long has read the last one.
+const ANSWERS_READ: Duration = Duration::from_secs(1);
 
 /// After a read that did not fill its buffer nothing is left, and a readiness event will tell when there is more. Only
 /// where `mio` passes on the edges of the operating system as they are: on Windows it waits for the error.
@@ -66,6 +76,10 @@ pub(super) struct Connection {
     /// Responses that the socket did not take yet. While there are any, nothing is read.
     unsent: Unsent,
     ending: Ending,
+    /// When a connection that lingers is over.
+    linger_ends: Option<Instant>,
+    /// When answers were last written.
+    last_sent: Option<Instant>,
     /// The peer has sent its FIN: read on to the end of file, since no event will tell of it again.
     read_closed: bool,
     lease: Lease,
@@ -76,12 +90,14 @@ pub(super) struct Connection {
 enum Ending {
     /// It is not ending.
     No,
+    /// The server stops: close when the frame that has begun is complete and answered, whatever comes behind it.
+    AfterFrame,
     /// The peer has sent all it will: close when the responses are out.
     Close,
     /// The peer is in the middle of a message that is too large: close when it has read our answer. Closing at once
     /// would reset the connection and with it the answer.
     Linger,
-    /// The answer and our FIN are out; what still arrives is thrown away.
+    /// The answers and our FIN are out; what still arrives is thrown away.
     Lingering,
 }
 
@@ -95,6 +111,8 @@ enum Progress {
     TurnOver,
     /// Nothing more of what arrives is looked at.
     Ended,
+    /// The last frame that is looked at has been answered.
+    LastAnswered,
     /// The connection is closed in silence.
     Refused,
 }
@@ -116,6 +134,8 @@ impl Connection {
             unfinished: ReadBuffer::default(),
             unsent: Unsent::default(),
             ending: Ending::No,
+            linger_ends: None,
+            last_sent: None,
             read_closed: false,
             lease,
         }
@@ -137,12 +157,12 @@ impl Connection {
             return Ok(Verdict::Keep);
         }
         match self.ending {
-            Ending::No => {
+            Ending::No | Ending::AfterFrame => {
                 work.input.resume(std::mem::take(&mut self.unfinished));
                 self.exchange(work)
             }
             Ending::Close => Ok(Verdict::Close),
-            Ending::Linger => self.half_close(work),
+            Ending::Linger => self.linger(work, LINGER),
             Ending::Lingering => self.discard(work),
         }
     }
@@ -155,11 +175,12 @@ impl Connection {
                 Progress::NeedMore { frame_length } => frame_length,
                 Progress::OutputWaits => return Ok(Verdict::Keep),
                 Progress::TurnOver => return self.finish_turn(work, Verdict::Again),
+                Progress::LastAnswered => return self.finish_turn(work, Verdict::Keep),
                 Progress::Refused => return Ok(Verdict::Close),
                 Progress::Ended => {
                     self.ending = Ending::Linger;
                     let sent = self.flush(work)?;
-                    return if sent { self.half_close(work) } else { Ok(Verdict::Keep) };
+                    return if sent { self.linger(work, LINGER) } else { Ok(Verdict::Keep) };
                 }
             };
             if drained {
@@ -226,6 +247,10 @@ impl Connection {
                 }
             }
             work.input.current.consume(taken);
+            if self.ending == Ending::AfterFrame {
+                work.input.clear();
+                return Ok(Progress::LastAnswered);
+            }
             // A handler that takes long must not delay the answers before it, nor the other connections.
             let overdue = work.ticks.current() != tick;
             if (overdue || work.output.bytes.len() >= OUTPUT_BYTES) && !self.flush(work)? {
@@ -249,6 +274,7 @@ impl Connection {
         let sent = write_what_fits(&mut self.stream, &work.output.bytes)?;
         work.counters.bytes_out.add(sent as u64);
         work.now = Instant::now();
+        self.last_sent = Some(work.now);
         if sent == work.output.bytes.len() {
             work.output.clear();
             self.session.output_sent(work.now);
@@ -266,6 +292,7 @@ impl Connection {
         self.unsent.sent(sent);
         work.counters.bytes_out.add(sent as u64);
         work.now = Instant::now();
+        self.last_sent = Some(work.now);
         if self.unsent.is_empty() {
             work.output.give_back(std::mem::take(&mut self.unsent));
             self.session.output_sent(work.now);
@@ -277,12 +304,36 @@ impl Connection {
         Ok(false)
     }
 
-    /// Sends our FIN behind the last answer and gives the peer the write time-out to read it.
-    fn half_close(&mut self, work: &mut Workspace<'_>) -> io::Result<Verdict> {
-        self.stream.shutdown(Shutdown::Write)?;
-        self.ending = Ending::Lingering;
-        self.session.output_waiting(work.now);
+    /// Sends our FIN behind the last answer and gives the peer `time` to read it.
+    fn linger(&mut self, work: &mut Workspace<'_>, time: Duration) -> io::Result<Verdict> {
+        self.half_close(work.now + time)?;
         self.discard(work)
+    }
+
+    fn half_close(&mut self, linger_ends: Instant) -> io::Result<()> {
+        self.ending = Ending::Lingering;
+        self.linger_ends = Some(linger_ends);
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// Ends a connection of a stopping server with its answers all written. `false` when it can be closed at once.
+    ///
+    /// A peer that is active may have sent more by now. Closing on that would reset the connection, and with it the
+    /// answers that it has not read yet.
+    pub(super) fn say_farewell(&mut self, now: Instant) -> bool {
+        let is_active = self.last_sent.is_some_and(|sent| now.saturating_duration_since(sent) < ANSWERS_READ);
+        is_active && self.half_close(now + FAREWELL).is_ok()
+    }
+
+    /// Ends the connection with the frame that has begun: what comes behind it arrived after the server was stopped.
+    pub(super) fn end_after_frame(&mut self) {
+        if self.ending == Ending::No {
+            self.ending = Ending::AfterFrame;
+        }
+    }
+
+    pub(super) fn is_lingering(&self) -> bool {
+        self.ending == Ending::Lingering
     }
 
     fn discard(&mut self, work: &mut Workspace<'_>) -> io::Result<Verdict> {
@@ -300,7 +351,10 @@ impl Connection {
     }
 
     pub(super) fn deadline(&self) -> Deadline {
-        self.session.deadline()
+        match self.linger_ends {
+            Some(at) => Deadline { at, expiry: Expiry::Write },
+            None => self.session.deadline(),
+        }
     }
 
     pub(super) fn log_expiry(&self) {

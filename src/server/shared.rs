@@ -104,6 +104,14 @@ impl Shared {
         self.wake_workers();
     }
 
+    /// Counts a connection that is closed at its deadline; one that lingers has ended before.
+    pub(super) fn note_expired(&self, connection: &Connection) {
+        connection.log_expiry();
+        if !connection.is_lingering() {
+            self.counters.expired.add(1);
+        }
+    }
+
     pub(super) fn stats(&self) -> Stats {
         let mut stats = Stats {
             open: self.loads.open(),

@@ -152,7 +152,11 @@ impl Table {
         self.events = events;
         // Whatever ended the wait: a wake-up can be swallowed by the watchdog's look at this table.
         while let Ok(connection) = self.inbox.try_recv() {
-            self.admit(connection);
+            if let Some(index) = self.admit(connection)
+                && self.draining
+            {
+                self.make_ready(index);
+            }
         }
         self.turns_until_poll = self.ready.len();
     }
@@ -247,9 +251,6 @@ impl Table {
         self.slots[index] =
             Slot { connection: Some(connection), state: State::Idle, timer: None, read_closed: false };
         self.arm(index);
-        if self.draining {
-            self.make_ready(index);
-        }
         Some(index)
     }
 

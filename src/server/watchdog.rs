@@ -130,10 +130,7 @@ pub(super) fn relieve(shared: &Shared, index: usize, now: Instant) {
         table.begin_drain();
     }
     table.wait(Some(Duration::ZERO));
-    table.expire(now, |connection| {
-        connection.log_expiry();
-        shared.counters.expired.add(1);
-    });
+    table.expire(now, |connection| shared.note_expired(connection));
     let mut idle: Vec<&WorkerSide> = shared.workers.iter().filter(|worker| worker.is_waiting()).collect();
     if idle.is_empty() {
         return;

@@ -45,10 +45,7 @@ fn serve_until_stopped(shared: &Shared, index: usize, work: &mut Workspace<'_>) 
         if phase != StopPhase::Running {
             table.begin_drain();
         }
-        table.expire(work.now, |connection| {
-            connection.log_expiry();
-            shared.counters.expired.add(1);
-        });
+        table.expire(work.now, |connection| shared.note_expired(connection));
         if let Some((ticket, connection)) = next(shared, index, &mut table) {
             serve(shared, index, &mut table, work, ticket, connection);
         } else if phase == StopPhase::Finishing {
@@ -85,17 +82,29 @@ fn serve(
     shared.rouse_watchdog(index);
     let verdict = MutexGuard::unlocked(table, || connection.serve(work));
     side.end_serving();
-    match (verdict, shared.stop.phase()) {
-        (Verdict::Close, _) => table.forget(&ticket),
-        (Verdict::Keep, StopPhase::Draining | StopPhase::Finishing) if connection.is_quiescent() => {
+    let again = verdict == Verdict::Again;
+    let done = !again && connection.is_quiescent() && !connection.is_lingering();
+    match shared.stop.phase() {
+        _ if verdict == Verdict::Close => table.forget(&ticket),
+        StopPhase::Draining if done => {
             shared.counters.drained.add(1);
+            if connection.say_farewell(work.now) {
+                table.check_in(ticket, connection, true);
+            } else {
+                table.forget(&ticket);
+            }
+        }
+        StopPhase::Finishing => {
+            count_closed(shared, &connection);
             table.forget(&ticket);
         }
-        (_, StopPhase::Finishing) => {
-            shared.counters.cut.add(1);
-            table.forget(&ticket);
+        StopPhase::Draining => {
+            if !again && !connection.wants_to_write() {
+                connection.end_after_frame();
+            }
+            table.check_in(ticket, connection, again);
         }
-        (verdict, _) => table.check_in(ticket, connection, verdict == Verdict::Again),
+        StopPhase::Running => table.check_in(ticket, connection, again),
     }
 }
 
@@ -110,12 +119,17 @@ fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, work: &mut Worksp
 
 /// Closes whatever is left when the time for draining is over.
 pub(super) fn finish(shared: &Shared, table: &mut Table) {
-    let close = |connection: &Connection| {
-        let counter = if connection.is_quiescent() { &shared.counters.drained } else { &shared.counters.cut };
-        counter.add(1);
-    };
-    table.close_all(close);
+    table.close_all(|connection| count_closed(shared, connection));
     while let Ok(connection) = shared.overflow.1.try_recv() {
-        close(&connection);
+        count_closed(shared, &connection);
+    }
+}
+
+/// Counts a connection that is closed because the server ends. One that lingers has been counted.
+fn count_closed(shared: &Shared, connection: &Connection) {
+    match (connection.is_lingering(), connection.is_quiescent()) {
+        (true, _) => {}
+        (false, true) => shared.counters.drained.add(1),
+        (false, false) => shared.counters.cut.add(1),
     }
 }

@@ -1,0 +1,169 @@
+//! What the tests share: a server under test, and peers that speak the protocol byte by byte.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use falcotcp_sync::protocol::{
+    Cipher, ClientEvent, ClientSession, NonceSequence, SEAL_OVERHEAD, message_header,
+};
+use falcotcp_sync::{Handler, Key, Request, Response, Server, ServerBuilder, ServerHandle};
+
+/// Longer than anything takes that works, however loaded the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const PING: &[u8] = &[2];
+
+pub fn key() -> Key {
+    Key::from_bytes([0x5A; 32])
+}
+
+/// Answers with the message itself.
+pub struct Echo;
+
+impl Handler for Echo {
+    fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
+        response.extend_from_slice(request.message());
+    }
+}
+
+pub fn server(workers: usize) -> ServerBuilder {
+    Server::builder(key()).workers(workers)
+}
+
+pub fn echo_server(builder: ServerBuilder) -> ServerHandle {
+    builder.bind("127.0.0.1:0").expect("binding").spawn(Echo).expect("spawning")
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A client made of a socket and a sealing state, which can be as rude as a test wants.
+pub struct Peer {
+    pub stream: TcpStream,
+    cipher: Cipher,
+    nonces: NonceSequence,
+}
+
+impl Peer {
+    /// Connects, and does not establish.
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).expect("connecting");
+        stream.set_read_timeout(Some(PATIENCE)).expect("setting a time-out");
+        stream.set_write_timeout(Some(PATIENCE)).expect("setting a time-out");
+        stream.set_nodelay(true).expect("setting no-delay");
+        Self { stream, cipher: Cipher::new(&key()), nonces: NonceSequence::new().expect("random bytes") }
+    }
+
+    pub fn establish(addr: SocketAddr) -> Self {
+        let mut peer = Self::connect(addr);
+        peer.send(&establishment(&key()));
+        assert_eq!(peer.receive(1), [0xFF]);
+        peer
+    }
+
+    /// A second hand on the same connection, so that one thread can send while another receives.
+    pub fn second_hand(&self) -> Self {
+        let nonces = NonceSequence::new().expect("random bytes");
+        Self { stream: self.stream.try_clone().expect("cloning"), cipher: Cipher::new(&key()), nonces }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("sending");
+    }
+
+    /// The whole frame of a message.
+    pub fn message(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut frame = message_header(text.len() + SEAL_OVERHEAD).to_vec();
+        let sealed = frame.len();
+        frame.extend_from_slice(&[0; 12]);
+        frame.extend_from_slice(text);
+        frame.extend_from_slice(&[0; 16]);
+        self.cipher.seal(&mut self.nonces, &mut frame[sealed..]).expect("sealing");
+        frame
+    }
+
+    pub fn send_message(&mut self, text: &[u8]) {
+        let frame = self.message(text);
+        self.send(&frame);
+    }
+
+    /// Exactly `count` bytes.
+    pub fn receive(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).expect("receiving");
+        bytes
+    }
+
+    /// The next response's text; `None` for the empty response.
+    pub fn response(&mut self) -> Option<Vec<u8>> {
+        let length = u64::from_be_bytes(self.receive(8).try_into().expect("8 bytes"));
+        if length == 0 {
+            return None;
+        }
+        let mut sealed = self.receive(usize::try_from(length).expect("a length"));
+        Some(self.cipher.open(&mut sealed).expect("a response that opens").to_vec())
+    }
+
+    pub fn exchange(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+        self.send_message(text);
+        self.response()
+    }
+
+    /// Asserts that the connection works.
+    pub fn assert_served(&mut self) {
+        assert_eq!(self.exchange(b"still there?").as_deref(), Some(&b"still there?"[..]));
+    }
+
+    pub fn half_close(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("half-closing");
+    }
+
+    /// Asserts that the server closes, and sends nothing before it does. Returns how long that took.
+    pub fn assert_closed_in_silence(&mut self) -> Duration {
+        let begun = Instant::now();
+        assert_eq!(self.rest(), b"", "bytes before the end");
+        begun.elapsed()
+    }
+
+    /// Everything until the server closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => rest,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => rest,
+            Err(error) => panic!("the server did not close: {error}"),
+        }
+    }
+
+    /// Asserts that the server has not closed so far.
+    pub fn assert_open(&mut self) {
+        assert!(self.is_open_for(Duration::from_millis(20)), "closed");
+    }
+
+    /// Whether the server keeps the connection open and silent for `time`.
+    pub fn is_open_for(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).expect("setting a time-out");
+        let outcome = self.stream.read(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("setting a time-out");
+        matches!(outcome, Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    }
+}
+
+/// A whole establishment under `key`.
+pub fn establishment(key: &Key) -> Vec<u8> {
+    let nonces = NonceSequence::new().expect("random bytes");
+    let mut session = ClientSession::new(Cipher::new(key).into(), nonces, 0);
+    let mut frame = Vec::new();
+    session.establish(&mut getrandom::SysRng, &mut frame).expect("random bytes");
+    assert_eq!(session.receive(&mut [], Instant::now()), Ok((0, ClientEvent::NeedMore { frame_length: 1 })));
+    frame
+}

@@ -136,7 +136,8 @@ impl ServerEnd {
                     (0, &before, said),
                     "NeedMore changes nothing"
                 );
-                let largest = ESTABLISHMENT_LENGTH.max(MESSAGE_HEADER + SEAL_OVERHEAD + self.limit);
+                let largest =
+                    ESTABLISHMENT_LENGTH.max(self.limit.saturating_add(MESSAGE_HEADER + SEAL_OVERHEAD));
                 assert!(
                     frame_length <= largest,
                     "{frame_length} bytes wanted, but no frame is over {largest}"

@@ -1,0 +1,120 @@
+//! A server that runs out of descriptors goes on serving, and accepts again when there are some.
+//!
+//! The server is a child process: this program again, under a low limit.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use common::{Peer, echo_server, establishment, eventually, key, server};
+
+const CHILD: &str = "FALCOTCP_TEST_SERVER";
+
+const DESCRIPTORS: usize = 40;
+
+/// The child's part; without the variable there is nothing to do.
+#[test]
+fn serve_under_a_low_limit_as_a_child() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let server = echo_server(server(2));
+    println!("\naddress {}", server.local_addr());
+    // Until the parent closes our standard input.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let report = server.shutdown(Duration::ZERO).expect("a report");
+    println!("\nstopped {}", report.drained + report.cut);
+}
+
+struct ChildServer {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    addr: SocketAddr,
+}
+
+impl ChildServer {
+    fn start() -> Self {
+        let program = std::env::current_exe().expect("this program");
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!(
+                "ulimit -n {DESCRIPTORS}; exec \"$0\" --exact serve_under_a_low_limit_as_a_child --nocapture"
+            ))
+            .arg(program)
+            .env(CHILD, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child process");
+        let mut output = BufReader::new(child.stdout.take().expect("its output"));
+        let addr = line_after("address ", &mut output).parse().expect("an address");
+        Self { child, output, addr }
+    }
+
+    fn open_descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("its descriptors").count()
+    }
+
+    /// Clock ticks (of 10 ms) of processor time that it has used.
+    fn ticks(&self) -> u64 {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("its accounting");
+        let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        fields[11].parse::<u64>().expect("user time") + fields[12].parse::<u64>().expect("system time")
+    }
+
+    fn stop(mut self) {
+        drop(self.child.stdin.take());
+        line_after("stopped ", &mut self.output);
+        assert!(self.child.wait().expect("its end").success());
+    }
+}
+
+impl Drop for ChildServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn line_after(start: &str, output: &mut impl BufRead) -> String {
+    let lines = output.lines().map_while(Result::ok);
+    lines.filter_map(|line| line.strip_prefix(start).map(str::to_owned)).next().expect("the child's line")
+}
+
+#[test]
+fn a_server_without_descriptors_serves_on_waits_idly_and_recovers() {
+    let server = ChildServer::start();
+    let mut served = Peer::establish(server.addr);
+    // Far more than there are descriptors: the operating system queues what is not accepted.
+    let mut crowd: Vec<Peer> = (0..2 * DESCRIPTORS).map(|_| Peer::connect(server.addr)).collect();
+    for peer in &mut crowd {
+        peer.stream.write_all(&establishment(&key())).expect("sending");
+    }
+    eventually("all descriptors are used", || server.open_descriptors() >= DESCRIPTORS);
+    let before = server.ticks();
+    for _ in 0..50 {
+        served.assert_served();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let used = server.ticks() - before;
+    assert!(used < 25, "{used} clock ticks in half a second: it spins");
+    // Those who leave make room for those who wait.
+    let waiting = crowd.split_off(DESCRIPTORS);
+    drop(crowd);
+    for mut peer in waiting {
+        assert_eq!(peer.receive(1), [0xFF]);
+        peer.assert_served();
+    }
+    served.assert_served();
+    let mut late = Peer::establish(server.addr);
+    late.assert_served();
+    drop((served, late));
+    eventually("descriptors are given back", || server.open_descriptors() < DESCRIPTORS - 20);
+    server.stop();
+}

@@ -1,4 +1,73 @@
-//! docs to come with the front page
+//! Encrypted request/response over TCP between endpoints that share one key: the `FalcoTCP` protocol on plain
+//! threads.
+//!
+//! A [`Client`] sends a message and gets one response; a [`Server`] answers the messages of many clients.
+//! Everything that carries data is sealed with AES-256-GCM under one 32-byte [`Key`] that both hold. Calls block,
+//! and there is no async runtime. The published `falcotcp` packages for Rust and for Python work with it, both
+//! ways.
+//!
+//! ```
+//! use falcotcp_sync::{Client, Key, Server};
+//! use std::time::Duration;
+//!
+//! let key = Key::generate()?;                       // also from_bytes, from_hex, load(path)
+//!
+//! let server = Server::builder(key.clone())
+//!     .workers(4)
+//!     .lifetime(Duration::from_secs(60))
+//!     .max_message_size(16 << 20)                   // bytes of plaintext
+//!     .bind("127.0.0.1:0")?                         // bound, not yet serving
+//!     .spawn(|message: &[u8]| message.to_ascii_uppercase())?;
+//!
+//! let mut client = Client::connect(server.local_addr(), &key)?;
+//! assert_eq!(client.message(b"hello")?, b"HELLO");
+//! client.ping()?;
+//!
+//! server.shutdown(Duration::from_secs(5))?;         // drains, then closes
+//! # Ok::<(), falcotcp_sync::Error>(())
+//! ```
+//!
+//! # How it behaves
+//!
+//! - **Threads.** An acceptor deals connections to a fixed number of workers, each of which serves many. An idle,
+//!   slow or unauthenticated connection occupies none of them. [Handlers](Handler) may block: the other connections
+//!   of their worker are served by workers that have nothing to do, so set [`workers`](ServerBuilder::workers) to
+//!   more than may block at the same time.
+//! - **Time-outs.** Every connection has a deadline: [5 s](ServerBuilder::handshake_timeout) for its establishment,
+//!   [60 s](ServerBuilder::lifetime) from its last interaction, [10 s](ServerBuilder::write_timeout) for a peer
+//!   that does not read. A client has one deadline for [connecting](ClientBuilder::connect_timeout) and one for a
+//!   whole [exchange](ClientBuilder::request_timeout), however slowly the bytes come.
+//! - **Errors.** One type, [`Error`], that says what happened and in which [`Phase`]. An error that leaves the
+//!   stream in doubt closes the client ([`Client::is_open`]); nothing is ever sent again by itself.
+//! - **Panics.** A handler that panics gives the empty response, which the client sees as [`Error::Rejected`]. All
+//!   others go on. That needs `panic = "unwind"`, Cargo's default.
+//! - **Stopping.** [`ServerHandle::shutdown`] answers what has arrived before it closes; a [`Stopper`] does it from
+//!   another thread. Dropping the handle stops the server as well.
+//! - **Log.** Through the `log` crate, with the targets `falcotcp_sync::server`,
+//!   `falcotcp_sync::server::connection` and `falcotcp_sync::client`.
+//!
+//! # Security
+//!
+//! Who does not hold the key can't read, change or make up what is sealed. Everybody who holds it can, for there
+//! are no identities. There is no forward secrecy; recorded establishments and messages can be replayed, frames can
+//! be dropped, reordered and reflected, and pings and empty responses can be injected by somebody on the path;
+//! lengths and times are visible. The README's section "Security" has the whole list, how to make and keep a key,
+//! and when to choose TLS instead.
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! |---|---|
+//! | making, loading and saving a key | [`Key`] |
+//! | starting a server and its settings | [`Server`], [`ServerBuilder`] |
+//! | answering messages | [`Handler`], [`Request`], [`Response`], [`ConnectionId`] |
+//! | a server that runs: waiting, stopping, counters | [`ServerHandle`], [`Stopper`], [`ShutdownReport`], [`Stats`] |
+//! | talking to a server | [`Client`], [`ClientBuilder`] |
+//! | the wire format and the state machines, without sockets | [`protocol`] |
+//!
+//! # Features
+//!
+//! `aws-lc-rs`, off by default: AES-GCM of AWS-LC instead of the pure Rust one; needs a C compiler.
 
 mod client;
 mod error;
@@ -14,3 +83,8 @@ pub use server::{
     ConnectionId, Handler, Request, Response, Server, ServerBuilder, ServerHandle, ShutdownReport, Stats,
     Stopper, WorkerStats,
 };
+
+/// Compiles and runs the README's code.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct ReadmeDoctests;

@@ -5,7 +5,7 @@
 mod sessions;
 
 use std::collections::HashSet;
-use std::mem::discriminant;
+use std::mem::{Discriminant, discriminant};
 use std::thread;
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ fn a_server_survives_any_bytes() {
     let mut frames = vec![establishment(&cipher), vec![2], vec![3], vec![1, 0, 0, 0, 0, 0, 0, 0, 2, 7, 7]];
     frames.extend([0, 5, 100, LIMIT].map(|length| message(&cipher, &vec![0x33; length])));
     let mut kinds = HashSet::new();
-    for case in (0..CASES).map(Case::new) {
+    for case in (0..CASES).map(Case) {
         let mut random = case.random();
         let start = if random.below(4) == 0 { ServerEnd::accepted } else { ServerEnd::established };
         let bytes = random.stream(&frames);
@@ -47,7 +47,7 @@ fn a_client_survives_any_bytes() {
     let mut frames = vec![vec![0xFF], vec![0; 8], vec![0; 8]];
     frames.extend([0, 5, 100, LIMIT].map(|length| response(&cipher, &vec![0x33; length])));
     let (mut kinds, mut faults) = (HashSet::new(), HashSet::new());
-    for case in (0..CASES).map(Case::new) {
+    for case in (0..CASES).map(Case) {
         let mut random = case.random();
         let messages = random.below(6);
         let start = || match messages {
@@ -74,7 +74,7 @@ fn a_client_survives_any_bytes() {
     );
 }
 
-fn fault(seen: &Received) -> Option<std::mem::Discriminant<ClientFault>> {
+fn fault(seen: &Received) -> Option<Discriminant<ClientFault>> {
     match seen {
         Received::Fault(fault) => Some(discriminant(fault)),
         _ => None,
@@ -85,10 +85,6 @@ fn fault(seen: &Received) -> Option<std::mem::Discriminant<ClientFault>> {
 struct Case(u64);
 
 impl Case {
-    fn new(number: u64) -> Self {
-        Self(number)
-    }
-
     fn random(&self) -> Random {
         Random(self.0)
     }

@@ -13,7 +13,7 @@ mod segmentation {
     use crate::sessions::{ClientEnd, LIMIT, Received, ServerEnd, cipher, establishment, message, response};
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn a_server_sees_the_same_in_any_pieces(
@@ -23,13 +23,10 @@ mod segmentation {
             sizes in piece_sizes(),
         ) {
             let (cipher, now) = (cipher(), Instant::now());
-            let start = || match established {
-                true => ServerEnd::established(&cipher, now),
-                false => ServerEnd::accepted(&cipher, now),
-            };
+            let start = if established { ServerEnd::established } else { ServerEnd::accepted };
             let mut bytes = if !established && first { establishment(&cipher) } else { Vec::new() };
             bytes.extend(frames.concat());
-            let (mut whole, mut cut) = (start(), start());
+            let (mut whole, mut cut) = (start(&cipher, now), start(&cipher, now));
             whole.feed(&bytes);
             cut.feed_in_pieces(&bytes, &sizes);
             prop_assert_eq!(whole.outcome(), cut.outcome());
@@ -685,12 +682,13 @@ mod client_exchanges {
     #[test]
     fn an_exchange_that_is_incomplete_at_its_deadline_has_timed_out() {
         let start = Instant::now();
-        let due = start + Duration::from_secs(1);
+        let in_time = start + Duration::from_secs(1);
+        let due = in_time + Duration::from_nanos(1);
         let frame = response(&cipher(), b"text");
         for cut in 0..frame.len() {
             let mut client = ClientEnd::with_unanswered(&cipher(), 1, start);
             client.session.begin_exchange(due);
-            client.feed_at(&frame[..cut], due - Duration::from_nanos(1));
+            client.feed_at(&frame[..cut], in_time);
             assert_eq!(client.seen, [], "in time with {cut} bytes");
             client.feed_at(&[], due);
             assert_eq!(client.seen, [Received::Fault(ClientFault::TimedOut)], "late with {cut} bytes");

@@ -83,14 +83,14 @@ impl Drop for ChildServer {
 }
 
 fn line_after(start: &str, output: &mut impl BufRead) -> String {
-    let lines = output.lines().map_while(Result::ok);
-    lines.filter_map(|line| line.strip_prefix(start).map(str::to_owned)).next().expect("the child's line")
+    let mut lines = output.lines().map_while(Result::ok);
+    lines.find_map(|line| line.strip_prefix(start).map(str::to_owned)).expect("the child's line")
 }
 
 #[test]
 fn a_server_without_descriptors_serves_on_waits_idly_and_recovers() {
     let server = ChildServer::start();
-    let mut served = Peer::establish(server.addr);
+    let mut earlier = Peer::establish(server.addr);
     // Far more than there are descriptors: the operating system queues what is not accepted.
     let mut crowd: Vec<Peer> = (0..2 * DESCRIPTORS).map(|_| Peer::connect(server.addr)).collect();
     for peer in &mut crowd {
@@ -99,7 +99,7 @@ fn a_server_without_descriptors_serves_on_waits_idly_and_recovers() {
     eventually("all descriptors are used", || server.open_descriptors() >= DESCRIPTORS);
     let before = server.ticks();
     for _ in 0..50 {
-        served.assert_served();
+        earlier.assert_served();
         std::thread::sleep(Duration::from_millis(10));
     }
     let used = server.ticks() - before;
@@ -111,10 +111,10 @@ fn a_server_without_descriptors_serves_on_waits_idly_and_recovers() {
         assert_eq!(peer.receive(1), [0xFF]);
         peer.assert_served();
     }
-    served.assert_served();
+    earlier.assert_served();
     let mut late = Peer::establish(server.addr);
     late.assert_served();
-    drop((served, late));
+    drop((earlier, late));
     eventually("descriptors are given back", || server.open_descriptors() < DESCRIPTORS - 20);
     server.stop();
 }

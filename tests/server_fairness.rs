@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Echo, PING, Peer, echo_server, establishment, eventually, key, server};
+use common::{Echo, PING, Peer, Random, echo_server, establishment, eventually, key, resident_bytes, server};
 use falcotcp_sync::{Handler, Request, Response};
 
 #[test]
@@ -244,12 +244,6 @@ fn slow_hostile_and_vanished_peers_hold_up_nobody_and_are_gone_at_their_deadline
     drop(held);
 }
 
-/// Memory in use by this process, of which the test's own peers are a part.
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
-}
-
 #[test]
 fn every_message_is_answered_once_in_order_whatever_the_handlers_do() {
     struct Moody;
@@ -285,23 +279,21 @@ fn every_message_is_answered_once_in_order_whatever_the_handlers_do() {
                     if random.below(4) == 0 {
                         // Leaves in the middle of a message, and for some of them with answers unread.
                         let whole = peer.message(&[9; 3000]);
-                        peer.send(
-                            &whole[..usize::try_from(random.below(whole.len() as u64)).expect("small")],
-                        );
+                        peer.send(&whole[..random.below(whole.len())]);
                     }
                 }
                 sent
             })
         })
         .collect();
-    let sent: u64 = clients.into_iter().map(|client| client.join().expect("a client")).sum();
+    let sent: usize = clients.into_iter().map(|client| client.join().expect("a client")).sum();
     eventually("all are closed", || server.stats().open == 0);
     assert!(sent > 0);
-    assert_eq!(server.stats().messages, sent);
+    assert_eq!(server.stats().messages, sent as u64);
 }
 
 /// Sends several messages in pieces and checks their answers.
-fn batch(peer: &mut Peer, random: &mut Random) -> u64 {
+fn batch(peer: &mut Peer, random: &mut Random) -> usize {
     let count = 1 + random.below(8);
     let mut stream = Vec::new();
     let mut expected = Vec::new();
@@ -310,13 +302,13 @@ fn batch(peer: &mut Peer, random: &mut Random) -> u64 {
         let mood = u8::try_from(random.below(12)).expect("small");
         text.push(mood);
         let size = if random.below(10) == 0 { random.below(100_000) } else { random.below(200) };
-        text.resize(9 + usize::try_from(size).expect("small"), mood);
+        text.resize(9 + size, mood);
         stream.extend(peer.message(&text));
         expected.push((mood != 2).then_some(text));
     }
     let mut rest = &stream[..];
     while !rest.is_empty() {
-        let piece = rest.len().min(1 + usize::try_from(random.below(5000)).expect("small"));
+        let piece = rest.len().min(1 + random.below(5000));
         peer.send(&rest[..piece]);
         rest = &rest[piece..];
     }
@@ -324,15 +316,6 @@ fn batch(peer: &mut Peer, random: &mut Random) -> u64 {
         assert_eq!(peer.response(), text);
     }
     count
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, PING, Peer, establishment, eventually, key, server};
+use common::{PATIENCE, PING, Peer, Random, establishment, eventually, key, resident_bytes, server};
 use falcotcp_sync::{Client, Error, Handler, Request, Response, Stats};
 
 /// Fast, slow, busy or panicking, by the message's first byte.
@@ -99,8 +99,10 @@ fn honest(addr: std::net::SocketAddr, random: &mut Random) -> u64 {
     let mut answered = 0;
     for _ in 0..random.below(300) {
         let size = if random.below(50) == 0 { random.below(1 << 20) } else { random.below(500) };
-        let mut message = vec![0; usize::try_from(size).expect("small")];
-        message.iter_mut().for_each(|byte| *byte = (random.below(256)) as u8);
+        let mut message = vec![0; size];
+        for byte in &mut message {
+            *byte = random.byte();
+        }
         match client.message_into(&message, &mut response) {
             Ok(()) => assert_eq!(response, message),
             Err(Error::Rejected) => assert_eq!(message.first(), Some(&16)),
@@ -119,7 +121,7 @@ fn hostile(addr: std::net::SocketAddr, random: &mut Random) {
     let mut peer = Peer::connect(addr);
     let establishment = establishment(&key());
     if random.below(4) == 0 {
-        peer.send(&establishment[..usize::try_from(random.below(157)).expect("small")]);
+        peer.send(&establishment[..random.below(157)]);
         if random.below(2) == 0 {
             drop(peer.rest());
         }
@@ -128,7 +130,7 @@ fn hostile(addr: std::net::SocketAddr, random: &mut Random) {
     peer.send(&establishment);
     assert_eq!(peer.receive(1), [0xFF]);
     for _ in 0..random.below(10) {
-        let mut message = peer.message(&vec![200; usize::try_from(random.below(50_000)).expect("small")]);
+        let mut message = peer.message(&vec![200; random.below(50_000)]);
         match random.below(5) {
             0 => peer.send(PING),
             1 => {
@@ -157,12 +159,10 @@ struct Footprint {
 impl Footprint {
     fn now() -> Self {
         let count = |path| std::fs::read_dir(path).map_or(0, Iterator::count);
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0);
         Self {
             descriptors: count("/proc/self/fd"),
             threads: count("/proc/self/task"),
-            resident: pages * 4096,
+            resident: resident_bytes(),
         }
     }
 
@@ -178,14 +178,5 @@ impl Footprint {
         let grown = now.resident.saturating_sub(self.resident) >> 20;
         println!("{grown} MiB more than before");
         assert!(grown < 64, "{grown} MiB more than before: {stats:?}");
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
     }
 }

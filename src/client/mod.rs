@@ -1,5 +1,6 @@
 //! The client: one connection, one exchange at a time.
 
+mod pipeline;
 mod transport;
 
 use std::fmt;
@@ -190,14 +191,17 @@ impl Client {
     fn pass_over_unasked(&mut self) -> Result<(), Error> {
         let link = self.link.as_mut().ok_or(Error::Closed)?;
         loop {
-            while !self.input.is_empty() {
-                match link.session.receive(self.input.filled_mut(), Instant::now()) {
-                    Ok((taken, ClientEvent::Unasked)) => self.input.consume(taken),
-                    _ => return Err(Error::Unasked),
+            let frame_length = match link.session.receive(self.input.filled_mut(), Instant::now()) {
+                Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
+                Ok((taken, _)) => {
+                    self.input.consume(taken);
+                    continue;
                 }
-            }
-            match link.transport.receive_waiting(self.input.room(1)) {
-                Ok(None) => return Ok(()),
+                Err(fault) => return Err(self.settings.error(Phase::Idle, fault)),
+            };
+            match link.transport.receive_now(self.input.room(frame_length)) {
+                Ok(None) if self.input.is_empty() => return Ok(()),
+                Ok(None) => return Err(Error::Unasked),
                 Ok(Some(0)) => return Err(Error::ClosedByServer { phase: Phase::Idle }),
                 Ok(Some(count)) => self.input.received(count),
                 Err(error) => return Err(self.failed(Phase::Idle, error)),

@@ -61,6 +61,11 @@ impl Transport {
         Ok(())
     }
 
+    /// Sends as much of `bytes` as the socket takes without waiting, which may be nothing.
+    pub(super) fn send_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.without_waiting(|mut stream| stream.write(bytes)).map(Option::unwrap_or_default)
+    }
+
     /// Reads what has arrived, or waits for it until the deadline; 0 bytes are the end of the stream.
     pub(super) fn receive(&mut self, room: &mut [u8], deadline: Instant) -> io::Result<usize> {
         loop {
@@ -76,9 +81,17 @@ impl Transport {
     }
 
     /// Reads what has arrived already, without waiting; `None` when that is nothing.
-    pub(super) fn receive_waiting(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(super) fn receive_now(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        self.without_waiting(|mut stream| stream.read(room))
+    }
+
+    /// Does `operation` if that is possible at once.
+    fn without_waiting(
+        &self,
+        operation: impl FnOnce(&TcpStream) -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
         self.stream.set_nonblocking(true)?;
-        let outcome = self.stream.read(room);
+        let outcome = operation(&self.stream);
         self.stream.set_nonblocking(false)?;
         match outcome {
             Ok(count) => Ok(Some(count)),
@@ -106,7 +119,7 @@ impl Drop for Transport {
 /// The time-out to set, unless `current` already ends with the deadline.
 fn changed(current: Option<Duration>, deadline: Instant) -> io::Result<Option<Duration>> {
     let left = time_left(deadline)?;
-    let fits = current.is_some_and(|current| current >= left && current - left <= TOLERANCE);
+    let fits = current.is_some_and(|current| current >= left && current <= left + TOLERANCE);
     Ok((!fits).then_some(left))
 }
 

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
 use getrandom::SysRng;
 use rand_core::TryCryptoRng;
 
@@ -29,12 +27,12 @@ use crate::{Error, Key};
 /// assert_eq!(cipher.open(&mut sealed)?, b"hello");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Cipher(Aes256Gcm);
+pub struct Cipher(Aead);
 
 impl Cipher {
     /// Expands `key`.
     pub fn new(key: &Key) -> Self {
-        Self(Aes256Gcm::new(key.expose().into()))
+        Self(Aead::new(key.expose()))
     }
 
     /// Seals the text between the first 12 and the last 16 bytes of `sealed`, under the next nonce.
@@ -46,11 +44,7 @@ impl Cipher {
     pub fn seal(&self, nonces: &mut NonceSequence, sealed: &mut [u8]) -> Result<(), SealError> {
         let (nonce, text, tag) = split(sealed).ok_or(SealError)?;
         *nonce = nonces.advance();
-        let sealed_tag = self
-            .0
-            .encrypt_inout_detached(<&Nonce<_>>::from(&*nonce), &[], text.into())
-            .map_err(|_| SealError)?;
-        *tag = sealed_tag.into();
+        *tag = self.0.seal(nonce, text).ok_or(SealError)?;
         Ok(())
     }
 
@@ -62,10 +56,83 @@ impl Cipher {
     #[inline]
     pub fn open<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], NotAuthentic> {
         let (nonce, text, tag) = split(sealed).ok_or(NotAuthentic)?;
-        self.0
-            .decrypt_inout_detached(<&Nonce<_>>::from(&*nonce), &[], (&mut *text).into(), <&Tag>::from(&*tag))
-            .map_err(|_| NotAuthentic)?;
-        Ok(text)
+        if self.0.open(nonce, text, tag) { Ok(text) } else { Err(NotAuthentic) }
+    }
+}
+
+#[cfg(not(feature = "aws-lc-rs"))]
+use pure_rust::Aead;
+
+/// AES-GCM of the `RustCrypto` project.
+#[cfg(not(feature = "aws-lc-rs"))]
+mod pure_rust {
+    use aes_gcm::aead::AeadInOut;
+    use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
+
+    use super::{NONCE_LENGTH, TAG_LENGTH};
+
+    pub(super) struct Aead(Aes256Gcm);
+
+    impl Aead {
+        pub(super) fn new(key: &[u8; 32]) -> Self {
+            Self(Aes256Gcm::new(key.into()))
+        }
+
+        #[inline]
+        pub(super) fn seal(&self, nonce: &[u8; NONCE_LENGTH], text: &mut [u8]) -> Option<[u8; TAG_LENGTH]> {
+            let tag = self.0.encrypt_inout_detached(<&Nonce<_>>::from(nonce), &[], text.into());
+            tag.ok().map(Into::into)
+        }
+
+        #[inline]
+        pub(super) fn open(
+            &self,
+            nonce: &[u8; NONCE_LENGTH],
+            text: &mut [u8],
+            tag: &[u8; TAG_LENGTH],
+        ) -> bool {
+            let (nonce, tag) = (<&Nonce<_>>::from(nonce), <&Tag>::from(tag));
+            self.0.decrypt_inout_detached(nonce, &[], text.into(), tag).is_ok()
+        }
+    }
+}
+
+#[cfg(feature = "aws-lc-rs")]
+use aws_lc::Aead;
+
+/// AES-GCM of AWS-LC: faster for large messages, and built from C and assembly.
+#[cfg(feature = "aws-lc-rs")]
+mod aws_lc {
+    use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+    use super::{NONCE_LENGTH, TAG_LENGTH};
+
+    /// Without a key only if the library refused one of the right length; nothing seals or opens then.
+    pub(super) struct Aead(Option<LessSafeKey>);
+
+    impl Aead {
+        pub(super) fn new(key: &[u8; 32]) -> Self {
+            Self(UnboundKey::new(&AES_256_GCM, key).ok().map(LessSafeKey::new))
+        }
+
+        #[inline]
+        pub(super) fn seal(&self, nonce: &[u8; NONCE_LENGTH], text: &mut [u8]) -> Option<[u8; TAG_LENGTH]> {
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let tag = self.0.as_ref()?.seal_in_place_separate_tag(nonce, Aad::empty(), text).ok()?;
+            tag.as_ref().try_into().ok()
+        }
+
+        #[inline]
+        pub(super) fn open(
+            &self,
+            nonce: &[u8; NONCE_LENGTH],
+            text: &mut [u8],
+            tag: &[u8; TAG_LENGTH],
+        ) -> bool {
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let Some(key) = &self.0 else { return false };
+            key.open_in_place_separate_tag(nonce, Aad::empty(), tag, text).is_ok()
+        }
     }
 }
 

@@ -162,10 +162,9 @@ impl ClientSession {
         let outcome = match self.state {
             State::Closed => Err(ClientFault::Closed),
             _ if input.is_empty() => Ok((0, ClientEvent::NeedMore { frame_length: 1 })),
-            State::New => Err(ClientFault::Unasked),
             State::Establishing if input[0] == ACCEPTED => {
                 self.state = State::Established;
-                self.deadline = None;
+                self.end_exchange_if_answered();
                 Ok((1, ClientEvent::Established))
             }
             State::Establishing => Err(ClientFault::Refused),
@@ -173,7 +172,10 @@ impl ClientSession {
             State::Established if input.starts_with(&EMPTY_RESPONSE) => {
                 Ok((RESPONSE_HEADER, ClientEvent::Unasked))
             }
-            State::Established => Err(ClientFault::Unasked),
+            State::Established if EMPTY_RESPONSE.starts_with(input) => {
+                Ok((0, ClientEvent::NeedMore { frame_length: RESPONSE_HEADER }))
+            }
+            State::Established | State::New => Err(ClientFault::Unasked),
         };
         let outcome = match outcome {
             Ok((_, ClientEvent::NeedMore { .. })) if overdue => Err(ClientFault::TimedOut),
@@ -210,6 +212,10 @@ impl ClientSession {
 
     fn answered(&mut self) {
         self.unanswered -= 1;
+        self.end_exchange_if_answered();
+    }
+
+    fn end_exchange_if_answered(&mut self) {
         if self.unanswered == 0 {
             self.deadline = None;
         }

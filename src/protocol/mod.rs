@@ -1,4 +1,4 @@
-//! The FalcoTCP wire protocol: bytes and instants in, events and bytes out.
+//! The `FalcoTCP` wire protocol: bytes and instants in, events and bytes out.
 //!
 //! Nothing in this module knows a socket, a thread or a clock. The server and the client of this crate
 //! are built on it; so can your own transport be, and so are the property tests and benches.

@@ -168,7 +168,10 @@ impl ServerSession {
                 self.state = State::Closed;
                 (0, ServerEvent::Refused(Refusal::NotAnEstablishment))
             }
-            (_, None) => (0, ServerEvent::NeedMore { frame_length: input.len().max(1) }),
+            (_, None) => {
+                let frame_length = if input.is_empty() { 1 } else { MESSAGE_HEADER };
+                (0, ServerEvent::NeedMore { frame_length })
+            }
             (_, Some(Request::Message { length })) => self.message(length, input, output),
             (_, Some(Request::Ping)) => {
                 self.interacted(now);

@@ -59,7 +59,8 @@ enum State {
     Out { pending: bool },
 }
 
-/// A connection that is out for its turn.
+/// The place of a connection that is out for its turn.
+#[derive(Clone, Copy)]
 pub(super) struct Ticket(usize);
 
 impl Table {
@@ -106,7 +107,7 @@ impl Table {
     }
 
     /// Frees the place of a connection that was closed in its turn.
-    pub(super) fn forget(&mut self, ticket: &Ticket) {
+    pub(super) fn forget(&mut self, ticket: Ticket) {
         self.vacate(ticket.0);
     }
 
@@ -181,10 +182,14 @@ impl Table {
         }
     }
 
-    /// Gives up every ready connection, for other workers to take.
-    pub(super) fn give_up_ready(&mut self) -> Vec<Box<Connection>> {
-        let ready = std::mem::take(&mut self.ready);
-        ready.into_iter().filter_map(|index| self.release(index)).collect()
+    /// Gives up a ready connection, for another worker to take.
+    pub(super) fn give_up_ready(&mut self) -> Option<Box<Connection>> {
+        while let Some(index) = self.ready.pop_front() {
+            if let Some(connection) = self.release(index) {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// Gives every connection one more turn, in which what has arrived is answered. Once.

@@ -135,14 +135,15 @@ pub(super) fn relieve(shared: &Shared, index: usize, now: Instant) {
     if idle.is_empty() {
         return;
     }
-    let given_up = table.give_up_ready();
-    drop(table);
-    idle.truncate(given_up.len());
-    shared.counters.redealt.add(given_up.len() as u64);
-    for connection in given_up {
+    let mut given_up = 0;
+    while let Some(connection) = table.give_up_ready() {
         // The receiver lives in `shared`, so the channel is never closed.
         let _ = shared.overflow.0.send(connection);
+        given_up += 1;
     }
+    drop(table);
+    shared.counters.redealt.add(given_up as u64);
+    idle.truncate(given_up);
     for worker in idle {
         worker.wake();
     }

@@ -85,18 +85,18 @@ fn serve(
     let again = verdict == Verdict::Again;
     let done = !again && connection.is_quiescent() && !connection.is_lingering();
     match shared.stop.phase() {
-        _ if verdict == Verdict::Close => table.forget(&ticket),
+        _ if verdict == Verdict::Close => table.forget(ticket),
         StopPhase::Draining if done => {
             shared.counters.drained.add(1);
             if connection.say_farewell(work.now) {
                 table.check_in(ticket, connection, true);
             } else {
-                table.forget(&ticket);
+                table.forget(ticket);
             }
         }
         StopPhase::Finishing => {
             count_closed(shared, &connection);
-            table.forget(&ticket);
+            table.forget(ticket);
         }
         StopPhase::Draining => {
             if !again && !connection.wants_to_write() {

@@ -46,6 +46,27 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Numbers that are the same in every run of one seed.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number from 0 up to and without `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % end
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).expect("a byte")
+    }
+}
+
+/// Memory in use by this process, of which the test's own peers are a part; 0 where that is not known.
+pub fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+}
+
 /// A client made of a socket and a sealing state, which can be as rude as a test wants.
 pub struct Peer {
     pub stream: TcpStream,
@@ -56,7 +77,11 @@ pub struct Peer {
 impl Peer {
     /// Connects, and does not establish.
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("connecting");
+        Self::from(TcpStream::connect(addr).expect("connecting"))
+    }
+
+    /// A peer on a socket that is connected.
+    pub fn from(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("setting a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("setting a time-out");
         stream.set_nodelay(true).expect("setting no-delay");

@@ -13,7 +13,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Error {
     /// The server closed the connection, or answered with something else, instead of accepting the establishment:
-    /// it holds another key, or does not speak this protocol.
+    /// it holds another key, is full or stopping, or does not speak this protocol. The protocol doesn't tell which.
     Refused,
     /// The empty response: the server did not process this message. Its handler may have failed, or the
     /// message arrived damaged or over the server's limit. The client stays usable unless the server closes.
@@ -37,8 +37,8 @@ pub enum Error {
     },
     /// A response does not open under the key, or is too short to be one. The client is closed.
     NotAuthentic,
-    /// Bytes arrived that answer no message. The client is closed, since nothing after them can be trusted
-    /// to belong to its message.
+    /// Bytes arrived that answer no message; nothing of this call was sent. The client is closed, since nothing
+    /// after them can be trusted to belong to its message.
     Unasked,
     /// The server closed the connection. In [`Phase::Idle`] nothing of the message had been sent; in the others
     /// the server may have processed it.
@@ -116,7 +116,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str(
-                "the server refused the establishment: check that both hold the same key and that it speaks FalcoTCP",
+                "the server refused the establishment: it holds another key, is full or stopping, or is no FalcoTCP server",
             ),
             Self::Rejected => f.write_str(
                 "the server did not process the message (empty response): see the server's log for its reason",

@@ -63,8 +63,8 @@ impl Key {
     /// around them is ignored.
     ///
     /// # Errors
-    /// [`Error::KeyFile`] when the file can't be read or, on Unix, when anybody but its owner has any access to
-    /// it; [`Error::InvalidKey`] when it holds something else.
+    /// [`Error::KeyFile`] when the file can't be read, when it holds something else or, on Unix, when anybody but
+    /// its owner has any access to it.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let failed = |source| Error::KeyFile { path: path.to_owned(), source };
@@ -83,6 +83,7 @@ impl Key {
             }
         }
         Self::from_hex_bytes(text[..length].trim_ascii())
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
     }
 
     /// Writes the key to a new file of 64 hexadecimal digits, which on Unix only its owner can read and write.

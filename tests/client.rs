@@ -326,6 +326,19 @@ fn empty_responses_that_nobody_asked_for_are_passed_over() {
 }
 
 #[test]
+fn a_flood_of_empty_responses_does_not_hold_up_the_client() {
+    let (sent, is_sent) = std::sync::mpsc::channel();
+    let addr = scripted(move |stream| {
+        stream.write_all(&[0; 256 << 10]).expect("sending");
+        sent.send(()).expect("the test waits");
+        wait_for_end(stream);
+    });
+    let mut client = Client::connect(addr, &key()).expect("connecting");
+    is_sent.recv().expect("the server sends");
+    assert!(matches!(client.message(b"good"), Err(Error::Unasked)));
+}
+
+#[test]
 fn a_connection_that_the_server_closed_while_idle_says_that_nothing_was_sent() {
     let server = echo_server(server(1).lifetime(SHORT));
     let mut client = Client::connect(server.local_addr(), &key()).expect("connecting");

@@ -16,6 +16,9 @@ use crate::read_buffer::ReadBuffer;
 use crate::{Error, Key, Phase};
 use transport::Transport;
 
+/// Bytes of unasked empty responses that are passed over at once: a server sends one now and then, not a flood.
+const UNASKED_BYTES: usize = 64 << 10;
+
 const LOG: &str = "falcotcp_sync::client";
 
 /// What a client reads at once.
@@ -27,7 +30,7 @@ const RETAINED: usize = 4 << 20;
 /// A connection to a server. Every call blocks until it is done or its time-out is over.
 ///
 /// A client is used by one thread at a time; let each thread have its own, or share one behind a mutex. An
-/// error that leaves the stream in doubt closes the client: it never takes one exchange's late answer for
+/// error that leaves the stream in doubt closes the client, so that the late answer to one exchange is not taken for
 /// another's. [`is_open`](Self::is_open) tells.
 ///
 /// ```
@@ -190,13 +193,16 @@ impl Client {
     /// Looks at what has arrived while nothing was in flight: it must not be taken for the next answer.
     fn pass_over_unasked(&mut self) -> Result<(), Error> {
         let link = self.link.as_mut().ok_or(Error::Closed)?;
+        let mut passed_over = 0;
         loop {
             let frame_length = match link.session.receive(self.input.filled_mut(), Instant::now()) {
                 Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
-                Ok((taken, _)) => {
+                Ok((taken, _)) if passed_over < UNASKED_BYTES => {
                     self.input.consume(taken);
+                    passed_over += taken;
                     continue;
                 }
+                Ok(_) => return Err(Error::Unasked),
                 Err(fault) => return Err(self.settings.error(Phase::Idle, fault)),
             };
             match link.transport.receive_now(self.input.room(frame_length)) {

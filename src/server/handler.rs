@@ -26,7 +26,7 @@ pub use crate::protocol::Response;
 ///
 /// # Panics
 /// A handler that panics gives the empty response, which the client sees as [`Error::Rejected`](crate::Error::Rejected);
-/// the connection, its worker and every other connection go on.
+/// the connection, its worker and every other connection go on. That needs the default `panic = "unwind"`.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. What `response` holds at the end is sent, also when that is nothing.
     fn handle(&self, request: Request<'_>, response: &mut Response<'_>);

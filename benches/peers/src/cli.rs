@@ -1,0 +1,80 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::client::ClientOptions;
+use crate::further::Further;
+use crate::rows::Row;
+use crate::servers::{Kind, Options};
+
+/// Measures falcotcp-sync's echo server against other people's, all in interleaved rounds on the same two cores.
+///
+/// Without arguments: everything, in under five minutes.
+#[derive(Parser)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// Only these rows; without --further, none of the further measurements.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) rows: Option<Vec<Row>>,
+    /// Only these further measurements; without --rows, none of the rows.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) further: Option<Vec<Further>>,
+    /// Only these contenders. Without `plain` there are no ratios.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "plain,rustls,tokio-rustls,falcotcp,ours"
+    )]
+    pub(crate) contenders: Vec<Kind>,
+    /// One more contender: our server as another build of this program has it, say from before a change, or with
+    /// another feature of the library. Its rounds are interleaved with the rest.
+    #[arg(long, value_name = "NAME=PROGRAM", value_parser = named_program)]
+    pub(crate) extra: Vec<(String, PathBuf)>,
+    /// How often each contender has its turn.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// How long one turn is measured.
+    #[arg(long, default_value_t = 0.8, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// How many idle connections the further measurement `idle` holds.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) idle_connections: usize,
+    #[command(flatten)]
+    pub(crate) client: ClientOptions,
+    /// Write the tables into the repository's README as well, between its two marker comments.
+    #[arg(long, conflicts_with_all = ["rows", "further", "contenders", "replay", "shared_records"])]
+    pub(crate) readme: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Be one server, until killed: what the benchmark starts this program for.
+    #[command(hide = true)]
+    Serve {
+        #[arg(value_enum)]
+        kind: Kind,
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// How a value is written on the command line.
+pub(crate) fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+fn named_program(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, program) = text.split_once('=').ok_or("expected NAME=PROGRAM")?;
+    Ok((name.to_owned(), PathBuf::from(program)))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected seconds, from 0.01 to 3600".to_owned()),
+    }
+}

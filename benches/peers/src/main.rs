@@ -1,0 +1,155 @@
+//! Echo servers compared: plain threads, rustls on threads, rustls on tokio, the published `falcotcp`, and this
+//! repository's library.
+//!
+//! # How it is measured
+//!
+//! - **Separate processes, the same cores.** Each server is this program started again. Servers and driver are pinned
+//!   to the same two cores (row a: to one), so that nobody gains by using more of the machine than another.
+//! - **Interleaved.** One row starts every contender, connects, and then gives each a short turn, round after round
+//!   (A B C, A B C, ...). A turn warms up, is measured, and waits for the responses that are due, so that a server is
+//!   idle while others have their turn. Ratios are to the plain server in the same round.
+//! - **Closed loop.** Each connection has a fixed number of requests in flight; a response is followed by the next
+//!   request at once. What came in together is answered with one write.
+//! - **One driver for all protocols**, a single thread on `epoll`. Nothing about the loop differs between contenders;
+//!   only the client half of the protocol is exchanged (`client/`).
+//!
+//! # What is fair
+//!
+//! The client half of an encrypted protocol costs processor time as well, and it runs on the same two cores. To replay
+//! one sealed request and count the bytes that come back would be allowed with this protocol, and impossible with
+//! TLS; so the driver does not. **For every encrypted contender each request is really sealed and each response
+//! really opened**, with AES-256-GCM from AWS-LC throughout: rustls is given that provider and the one cipher suite,
+//! and the FalcoTCP client in here uses the same library. Each request is sealed by itself, in a record
+//! of its own where it is TLS, also where several leave in one write. (TLS servers do put the responses of one write into
+//! one record, which FalcoTCP has no way to do.) `--shared-records` lets TLS requests share records as well; `--replay`
+//! shows what the FalcoTCP servers do beside a client that neither seals nor opens.
+//!
+//! So throughput contains both halves, as it does for users. The server's half alone is in the column of the server's
+//! processor time per request (user and system, as the operating system accounts for it), which is also the steadiest
+//! figure on a noisy machine. The driver's processor time stands beside it.
+//!
+//! All servers echo through a handler that sees the whole message. The plain server is meant to be hard to beat:
+//! buffered, Nagle's algorithm off, and large messages are sent from the buffer that they were read into. TLS
+//! connections are opened before anything is measured, so no handshake is in the figures and resumption is off.
+//! Ours and tokio run with their default number of threads; the published server asks for a number and gets that of
+//! the cores. It also serves only some of its connections (the others starve: they are counted and named) and burns the
+//! processors while idle, so it is started for each of its turns and killed after it.
+//!
+//! Linux only: it pins processes and reads `/proc`.
+
+mod cli;
+mod client;
+mod connection;
+mod contest;
+mod driver;
+mod error;
+mod further;
+mod hex;
+mod machine;
+mod process;
+mod readme;
+mod report;
+mod requests;
+mod rows;
+mod servers;
+mod summary;
+mod versions;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+
+use cli::{Arguments, Command, word};
+use contest::{Contender, Schedule};
+use error::Result;
+use further::{Further, FurtherPlan};
+use machine::Processors;
+use readme::Findings;
+use rows::Row;
+use servers::Kind;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Some(Command::Serve { kind, options }) => servers::serve(kind, options),
+        None => compare(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("falcotcp-peers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(arguments: &Arguments) -> Result<()> {
+    let started = Instant::now();
+    if arguments.readme {
+        readme::check()?;
+    }
+    let processors = Processors::detect()?;
+    let (rows, further) = chosen(arguments);
+    let idle_connections = check_open_files(&further, arguments.idle_connections)?;
+    let contenders = contenders(arguments)?;
+    let schedule =
+        Schedule { rounds: arguments.rounds, measured: Duration::from_secs_f64(arguments.seconds) };
+    let mut findings = Findings {
+        machine: machine::description(&processors),
+        rounds: arguments.rounds,
+        seconds: arguments.seconds,
+        rows: Vec::new(),
+        further: Vec::new(),
+    };
+
+    println!("{}; {}", findings.machine, versions::peers());
+    println!("{}", report::LEGEND);
+    for row in rows {
+        let result = rows::measure(row, &contenders, schedule, &processors)?;
+        report::print_row(&result);
+        findings.rows.push(result);
+    }
+    let plan = FurtherPlan { contenders: &contenders, schedule, processors: &processors, idle_connections };
+    for further in further {
+        let result = plan.measure(further)?;
+        report::print_further(&result);
+        findings.further.push(result);
+    }
+    println!("\n{:.0} s in all", started.elapsed().as_secs_f64());
+    if arguments.readme { readme::write(&findings) } else { Ok(()) }
+}
+
+/// Everything, unless something in particular is asked for.
+fn chosen(arguments: &Arguments) -> (Vec<Row>, Vec<Further>) {
+    match (&arguments.rows, &arguments.further) {
+        (None, None) => (Row::value_variants().to_vec(), Further::value_variants().to_vec()),
+        (rows, further) => (rows.clone().unwrap_or_default(), further.clone().unwrap_or_default()),
+    }
+}
+
+fn contenders(arguments: &Arguments) -> Result<Vec<Contender>> {
+    let this_program = std::env::current_exe()?;
+    let contender = |name, kind, program: &PathBuf| Contender {
+        name,
+        kind,
+        program: program.clone(),
+        client: arguments.client,
+    };
+    let listed = arguments.contenders.iter().map(|&kind| contender(word(kind), kind, &this_program));
+    let extra = arguments.extra.iter().map(|(name, program)| contender(name.clone(), Kind::Ours, program));
+    Ok(listed.chain(extra).collect())
+}
+
+/// As many idle connections as this process and a server may hold.
+fn check_open_files(further: &[Further], wanted: usize) -> Result<usize> {
+    /// For all that is not an idle connection.
+    const OTHERS: u64 = 256;
+    let limit = machine::raise_open_files()?;
+    let possible = usize::try_from(limit.saturating_sub(OTHERS))?.min(wanted);
+    if possible < wanted && further.contains(&Further::Idle) {
+        eprintln!("only {possible} idle connections: the limit of open files is {limit}");
+    }
+    Ok(possible)
+}

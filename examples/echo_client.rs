@@ -1,0 +1,67 @@
+//! Sends each line of standard input as a message and prints each response as a line.
+//!
+//! `cargo run --release --example echo_client -- [--connect ADDR] [--key-file FILE]`
+
+mod common;
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use common::Failure;
+use falcotcp_sync::{Client, Error, Key, Phase};
+
+const USAGE: &str = "\
+usage: echo_client [--connect ADDR] [--key-file FILE]
+
+  --connect ADDR    the server's address (default: 127.0.0.1:7878)
+  --key-file FILE   the key that the server has (default: falcotcp.key)
+
+FALCOTCP_LOG=debug in the environment says more (off, error, warn, info, debug, trace; default: warn).";
+
+fn main() -> ExitCode {
+    common::run(USAGE, ["--connect", "--key-file"], talk)
+}
+
+fn talk([connect, key_file]: [Option<OsString>; 2]) -> Result<(), Failure> {
+    let addr = common::text(connect, "127.0.0.1:7878")?;
+    let path = key_file.map_or_else(|| "falcotcp.key".into(), PathBuf::from);
+    let key = Key::load(&path).map_err(|error| Failure::of_key(&path, &error))?;
+    let connect = || {
+        Client::connect(&addr, &key)
+            .map_err(|error| Failure::because(format_args!("can't connect to {addr}"), error))
+    };
+
+    let mut client = connect()?;
+    let mut input = io::stdin().lock();
+    let mut output = io::stdout().lock();
+    let mut line = Vec::new();
+    let mut response = Vec::new();
+    while input.read_until(b'\n', &mut line)? > 0 {
+        let message = without_line_end(&line);
+        let mut outcome = client.message_into(message, &mut response);
+        if let Err(Error::ClosedByServer { phase: Phase::Idle }) = outcome {
+            // Nobody typed for longer than the connection lives. Nothing of the message has been sent, so sending it
+            // again can't make the server process it twice.
+            client = connect()?;
+            outcome = client.message_into(message, &mut response);
+        }
+        match outcome {
+            Ok(()) => {
+                response.push(b'\n');
+                output.write_all(&response)?;
+                output.flush()?;
+            }
+            Err(error) if client.is_open() => eprintln!("no response to this message: {error}"),
+            Err(error) => return Err(Failure::because("no response, ending", error)),
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+fn without_line_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 fn talk([connect, key_file]: [Option<OsString>; 2]) -> Result<(), Failure> {
     let addr = common::text(connect, "127.0.0.1:7878")?;
     let path = key_file.map_or_else(|| "falcotcp.key".into(), PathBuf::from);
-    let key = Key::load(&path).map_err(|error| Failure::of_key(&path, &error))?;
+    let key = Key::load(&path)?;
     let connect = || {
         Client::connect(&addr, &key)
             .map_err(|error| Failure::because(format_args!("can't connect to {addr}"), error))

@@ -69,18 +69,17 @@ fn number_of_workers(value: OsString) -> Result<usize, Failure> {
 }
 
 fn load_or_make_key(path: &Path) -> Result<Key, Failure> {
-    let failed = |error: Error| Failure::of_key(path, &error);
     match Key::load(path) {
         Err(Error::KeyFile { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            let key = Key::generate().map_err(failed)?;
-            key.save(path).map_err(failed)?;
+            let key = Key::generate()?;
+            key.save(path)?;
             eprintln!(
                 "made a new key in {0}; clients need a copy: echo_client --key-file {0}",
                 path.display()
             );
             Ok(key)
         }
-        loaded => loaded.map_err(failed),
+        loaded => Ok(loaded?),
     }
 }
 

@@ -69,6 +69,8 @@
 //!
 //! `aws-lc-rs`, off by default: AES-GCM of AWS-LC instead of the pure Rust one; needs a C compiler.
 
+#![forbid(unsafe_code)]
+
 mod client;
 mod error;
 mod key;

@@ -329,7 +329,7 @@ fn empty_responses_that_nobody_asked_for_are_passed_over() {
 fn a_flood_of_empty_responses_does_not_hold_up_the_client() {
     let (sent, is_sent) = std::sync::mpsc::channel();
     let addr = scripted(move |stream| {
-        stream.write_all(&[0; 256 << 10]).expect("sending");
+        stream.write_all(&vec![0; 256 << 10]).expect("sending");
         sent.send(()).expect("the test waits");
         wait_for_end(stream);
     });

@@ -454,6 +454,17 @@ mod bit_flips {
         }
     }
 
+    #[test]
+    fn every_unregistered_type_is_one_byte_that_is_skipped() {
+        let (cipher, now) = (cipher(), Instant::now());
+        for kind in 3..=255 {
+            let mut server = ServerEnd::established(&cipher, now);
+            server.feed(&[kind, 2]);
+            assert_eq!(server.seen, [Served::Skipped(kind), Served::Ping]);
+            assert!(server.output.is_empty());
+        }
+    }
+
     fn assert_rejected_and_answers_the_next(mut server: ServerEnd, why: Rejection) {
         assert_eq!(server.seen, [Served::Rejected(why)]);
         assert_eq!(server.output, EMPTY_RESPONSE);
@@ -524,6 +535,7 @@ mod server_deadlines {
     fn a_message_begins_it_again_when_its_response_is_sent() {
         let mut connection = Connection::established();
         connection.receive(20, &message(&cipher(), b"text"));
+        connection.assert_lives_from(0);
         connection.session.output_sent(connection.after(50));
         connection.assert_lives_from(50);
         connection.session.output_sent(connection.after(55));

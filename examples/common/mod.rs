@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use falcotcp_sync::Error;
@@ -23,18 +22,16 @@ impl Failure {
     pub(crate) fn because(what: impl Display, error: impl Display) -> Self {
         Self::Run(format!("{what}: {error}"))
     }
-
-    /// The key in the file `path` can't be used.
-    pub(crate) fn of_key(path: &Path, error: &Error) -> Self {
-        match error {
-            Error::InvalidKey { .. } => Self::because(format_args!("key file {}", path.display()), error),
-            _ => Self::Run(error.to_string()),
-        }
-    }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
+        Self::Run(error.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
         Self::Run(error.to_string())
     }
 }

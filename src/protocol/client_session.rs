@@ -100,8 +100,8 @@ impl fmt::Display for ClientFault {
 impl std::error::Error for ClientFault {}
 
 impl ClientSession {
-    /// A session that has not sent anything yet. `max_message_size` is the largest plaintext, in bytes, that it
-    /// sends or takes.
+    /// A session that has not sent anything yet. `max_message_size` is the largest plaintext of a response, in bytes,
+    /// that it takes.
     pub fn new(cipher: Arc<Cipher>, nonces: NonceSequence, max_message_size: usize) -> Self {
         Self { cipher, nonces, max_message_size, state: State::New, unanswered: 0, deadline: None }
     }
@@ -117,7 +117,9 @@ impl ClientSession {
         // Sealing fails only without room for nonce and tag, and this frame has it by its type.
         let _ = self.cipher.seal(&mut self.nonces, sealed);
         output.extend_from_slice(&frame);
-        self.state = State::Establishing;
+        if self.state == State::New {
+            self.state = State::Establishing;
+        }
         Ok(())
     }
 
@@ -148,7 +150,8 @@ impl ClientSession {
 
     /// Takes one event from the start of `input` and says how many bytes belong to it.
     ///
-    /// What has arrived whole is given even when `now` is past the deadline.
+    /// What has arrived whole is given even when `now` is past the deadline. Bytes that are left while nothing is in
+    /// flight came unasked: close the session before they can be taken for a part of the next answer.
     ///
     /// # Errors
     /// [`ClientFault`]; from then on the session gives [`ClientFault::Closed`].

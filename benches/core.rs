@@ -60,7 +60,7 @@ fn decoding(criterion: &mut Criterion) {
 fn exchange(criterion: &mut Criterion) {
     let now = Instant::now();
     let mut client = ClientSession::new(cipher(), nonces(), usize::MAX);
-    let mut server = ServerSession::new(Arc::new(SessionSettings::default()), cipher(), now);
+    let mut server = ServerSession::new(Arc::new(SessionSettings::default()), Arc::new(cipher().into()), now);
     let (mut to_server, mut to_client, mut nonces) = (Vec::new(), Vec::new(), nonces());
     client.establish(&mut getrandom::SysRng, &mut to_server).expect("random bytes");
     assert_eq!(server.receive(&mut to_server, &mut to_client, now).1, ServerEvent::Established);

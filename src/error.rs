@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// The text of a key is not 64 hexadecimal digits.
     InvalidKey {
-        /// Characters that were found.
+        /// Bytes that were found.
         length: usize,
     },
     /// A key file could not be used.
@@ -73,6 +73,11 @@ pub enum Error {
         setting: &'static str,
         /// What it must be.
         requirement: &'static str,
+    },
+    /// A keyring has a key of this name already.
+    KeyNameTaken {
+        /// The name.
+        name: String,
     },
     /// The operating system gave no random bytes.
     Random(io::Error),
@@ -105,7 +110,7 @@ impl fmt::Display for Phase {
             Self::Spawn => "starting the server's threads",
             Self::Connect => "connecting",
             Self::Establishment => "establishing the connection",
-            Self::Idle => "idle, before sending",
+            Self::Idle => "looking at the idle connection",
             Self::Send => "sending a message",
             Self::Receive => "waiting for a response",
         })
@@ -133,13 +138,16 @@ impl fmt::Display for Error {
             }
             Self::Unasked => f.write_str("bytes arrived that answer no message; connection closed"),
             Self::ClosedByServer { phase } => write!(f, "the server closed the connection ({phase}): connect again"),
-            Self::Closed => f.write_str("the client was closed by an earlier error: connect again"),
+            Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
             Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
             Self::InvalidKey { length } => {
-                write!(f, "a key is 64 hexadecimal digits; found {length} characters, not all or not only such digits")
+                write!(f, "a key is 64 hexadecimal digits; found {length} bytes of something else")
             }
             Self::KeyFile { path, source } => write!(f, "key file {}: {source}", path.display()),
             Self::InvalidSetting { setting, requirement } => write!(f, "{setting} must be {requirement}"),
+            Self::KeyNameTaken { name } => {
+                write!(f, "a key named {name:?} is accepted already: withdraw it first, or choose another name")
+            }
             Self::Random(source) => write!(f, "the operating system gave no random bytes: {source}"),
         }
     }

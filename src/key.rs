@@ -98,10 +98,13 @@ impl Key {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         owner_only(&mut options);
-        options
-            .open(path)
-            .and_then(|mut file| file.write_all(&text[..]).and_then(|()| file.sync_all()))
-            .map_err(|source| Error::KeyFile { path: path.to_owned(), source })
+        let failed = |source| Error::KeyFile { path: path.to_owned(), source };
+        let mut file = options.open(path).map_err(failed)?;
+        file.write_all(&text[..]).and_then(|()| file.sync_all()).map_err(|source| {
+            // Half a key would be in the way of the next attempt. What went wrong first is what is told.
+            let _ = std::fs::remove_file(path);
+            failed(source)
+        })
     }
 
     /// The bytes, for the cipher alone.

@@ -74,6 +74,7 @@
 mod client;
 mod error;
 mod key;
+mod keyring;
 pub mod protocol;
 mod read_buffer;
 mod server;
@@ -81,9 +82,10 @@ mod server;
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, Phase};
 pub use key::Key;
+pub use keyring::{Keyring, NamedKey};
 pub use server::{
-    ConnectionId, Handler, Request, Response, Server, ServerBuilder, ServerHandle, ShutdownReport, Stats,
-    Stopper, WorkerStats,
+    ConnectionId, Handler, Request, Response, Server, ServerBuilder, ServerHandle, ServerKeys,
+    ShutdownReport, Stats, Stopper, WorkerStats,
 };
 
 /// Compiles and runs the README's code.

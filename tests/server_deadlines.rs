@@ -67,8 +67,8 @@ fn what_is_not_an_interaction_does_not_extend_the_lifetime() {
     let damaged = [&[1, 0, 0, 0, 0, 0, 0, 0, 28][..], &[0; 28]].concat();
     let too_short = vec![1, 0, 0, 0, 0, 0, 0, 0, 1, 0];
     for saying in [unregistered, damaged, too_short] {
-        let mut peer = Peer::establish(server.local_addr());
         let begun = Instant::now();
+        let mut peer = Peer::establish(server.local_addr());
         talk(&peer, &[], &saying);
         // The empty responses to what was damaged come before the end.
         assert!(peer.rest().iter().all(|byte| *byte == 0));
@@ -79,8 +79,8 @@ fn what_is_not_an_interaction_does_not_extend_the_lifetime() {
 #[test]
 fn bytes_of_a_message_that_never_becomes_complete_do_not_extend_the_lifetime() {
     let server = echo_server(server(2).lifetime(SHORT));
-    let mut peer = Peer::establish(server.local_addr());
     let begun = Instant::now();
+    let mut peer = Peer::establish(server.local_addr());
     talk(&peer, &[1, 0, 0, 0, 0, 0, 1, 0, 0], &[0; 3]);
     assert_expires(&mut peer, begun, SHORT);
 }

@@ -122,7 +122,7 @@ impl Client {
     /// Those of [`message`](Self::message).
     pub fn message_into(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
         response.clear();
-        self.check_size(message)?;
+        self.check(message)?;
         self.exchange(|client| client.request(message, response))
     }
 
@@ -168,7 +168,7 @@ impl Client {
     fn exchange(&mut self, exchange: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
         let outcome = self.pass_over_unasked().and_then(|()| exchange(self));
         if let Err(error) = &outcome
-            && !matches!(error, Error::Rejected)
+            && !matches!(error, Error::Rejected | Error::TooLarge { phase: Phase::Send, .. })
         {
             self.close();
         }
@@ -181,7 +181,10 @@ impl Client {
         outcome
     }
 
-    fn check_size(&self, message: &[u8]) -> Result<(), Error> {
+    fn check(&self, message: &[u8]) -> Result<(), Error> {
+        if self.link.is_none() {
+            return Err(Error::Closed);
+        }
         let limit = self.settings.max_message_size;
         if message.len() > limit {
             let (size, limit) = (message.len() as u64, limit as u64);
@@ -274,7 +277,8 @@ impl fmt::Debug for Client {
 }
 
 impl ClientBuilder {
-    /// How long connecting may take in all: the TCP connection and the establishment. Default: 5 s.
+    /// How long connecting may take: the TCP connection and the establishment together. Resolving a name is not
+    /// counted. Default: 5 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = timeout;
         self

@@ -69,6 +69,7 @@ impl Client {
                 sealed: 0,
                 sent: 0,
                 pending: VecDeque::new(),
+                deadline: client.settings.deadline(),
             };
             pipeline.run(&mut messages.into_iter(), &mut each)?;
             client.link = Some(pipeline.link);
@@ -100,6 +101,8 @@ struct Pipeline<'c> {
     sealed: u64,
     sent: u64,
     pending: VecDeque<Pending>,
+    /// By when the next result must be there.
+    deadline: Instant,
 }
 
 /// A message whose result has not been given yet.
@@ -163,7 +166,7 @@ impl Pipeline<'_> {
                 self.link.transport.send_now(rest).map_err(failed)?
             } else {
                 let sent = rest.len().min(BATCH);
-                self.link.transport.send(&rest[..sent], self.settings.deadline()).map_err(failed)?;
+                self.link.transport.send(&rest[..sent], self.deadline).map_err(failed)?;
                 sent
             };
             if sent == 0 {
@@ -191,8 +194,7 @@ impl Pipeline<'_> {
 
     /// Waits for one response and takes whatever else has arrived with it.
     fn receive(&mut self, each: &mut impl FnMut(Result<&[u8], Error>)) -> Result<(), Error> {
-        let deadline = self.settings.deadline();
-        self.link.session.begin_exchange(deadline);
+        self.link.session.begin_exchange(self.deadline);
         let mut is_first = true;
         while self.is_response_outstanding() {
             let frame_length = match self.link.session.receive(self.input.filled_mut(), Instant::now()) {
@@ -206,6 +208,8 @@ impl Pipeline<'_> {
                     self.pending.pop_front();
                     self.give_unsent(each);
                     is_first = false;
+                    self.deadline = self.settings.deadline();
+                    self.link.session.begin_exchange(self.deadline);
                     continue;
                 }
                 Err(fault) => return Err(self.settings.error(Phase::Receive, fault)),
@@ -214,7 +218,7 @@ impl Pipeline<'_> {
                 break;
             }
             let failed = |error| self.settings.io_error(Phase::Receive, error);
-            match self.link.transport.receive(self.input.room(frame_length), deadline).map_err(failed)? {
+            match self.link.transport.receive(self.input.room(frame_length), self.deadline).map_err(failed)? {
                 0 => return Err(Error::ClosedByServer { phase: Phase::Receive }),
                 count => self.input.received(count),
             }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::frame::{Request, decode_request};
 use super::{
-    ACCEPTED, Cipher, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH, MESSAGE_HEADER, NonceSequence, Response,
-    SEAL_OVERHEAD,
+    ACCEPTED, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH, MESSAGE_HEADER, NonceSequence, Response, SEAL_OVERHEAD,
 };
+use crate::keyring::{Keyring, NamedKey};
 
 /// The server's side of one connection: bytes and instants in, events and bytes to send out.
 ///
@@ -31,7 +31,7 @@ use super::{
 #[derive(Debug)]
 pub struct ServerSession {
     settings: Arc<SessionSettings>,
-    cipher: Arc<Cipher>,
+    keyring: Arc<Keyring>,
     state: State,
     lifetime_ends: Instant,
     write_ends: Option<Instant>,
@@ -39,10 +39,11 @@ pub struct ServerSession {
     interaction: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     Establishing,
-    Established,
+    /// Under the key that opened the establishment.
+    Established(Arc<NamedKey>),
     Closed,
 }
 
@@ -141,11 +142,14 @@ pub enum Expiry {
 
 impl ServerSession {
     /// A session of a connection that was accepted at `now`.
-    pub fn new(settings: Arc<SessionSettings>, cipher: Arc<Cipher>, now: Instant) -> Self {
+    ///
+    /// It is established under whichever key of `keyring` opens its establishment when that arrives, and lives under
+    /// that key alone.
+    pub fn new(settings: Arc<SessionSettings>, keyring: Arc<Keyring>, now: Instant) -> Self {
         let lifetime_ends = later(now, settings.handshake_timeout);
         Self {
             settings,
-            cipher,
+            keyring,
             state: State::Establishing,
             lifetime_ends,
             write_ends: None,
@@ -161,7 +165,7 @@ impl ServerSession {
         output: &mut Vec<u8>,
         now: Instant,
     ) -> (usize, ServerEvent<'i>) {
-        match (self.state, decode_request(input)) {
+        match (&self.state, decode_request(input)) {
             (State::Closed, _) => (0, ServerEvent::Refused(Refusal::Closed)),
             (_, Some(Request::Establishment)) => self.establishment(input, output, now),
             (State::Establishing, _) if !input.is_empty() => {
@@ -183,18 +187,18 @@ impl ServerSession {
 
     fn establishment<'i>(
         &mut self,
-        input: &mut [u8],
+        input: &[u8],
         output: &mut Vec<u8>,
         now: Instant,
     ) -> (usize, ServerEvent<'i>) {
-        let Some(frame) = input.get_mut(..ESTABLISHMENT_LENGTH) else {
+        let Some([_, sealed @ ..]) = input.first_chunk::<ESTABLISHMENT_LENGTH>() else {
             return (0, ServerEvent::NeedMore { frame_length: ESTABLISHMENT_LENGTH });
         };
-        if self.cipher.open(&mut frame[1..]).is_err() {
+        let Some(key) = self.keyring.open::<{ ESTABLISHMENT_LENGTH - 1 }>(sealed) else {
             self.state = State::Closed;
             return (0, ServerEvent::Refused(Refusal::NotAuthentic));
-        }
-        self.state = State::Established;
+        };
+        self.state = State::Established(key);
         self.interacted(now);
         output.push(ACCEPTED);
         (ESTABLISHMENT_LENGTH, ServerEvent::Established)
@@ -218,7 +222,9 @@ impl ServerSession {
         let sealed = &mut frame[MESSAGE_HEADER..];
         let rejection = if sealed.len() < SEAL_OVERHEAD {
             Rejection::TooShort
-        } else if let Ok(text) = self.cipher.open(sealed) {
+        } else if let State::Established(key) = &self.state
+            && let Ok(text) = key.cipher().open(sealed)
+        {
             self.interaction = true;
             return (frame_length, ServerEvent::Message(text));
         } else {
@@ -239,10 +245,16 @@ impl ServerSession {
 
     /// Seals the response to a message.
     ///
-    /// A response longer than AES-GCM allows becomes the empty response, and `false` is returned.
+    /// A response longer than AES-GCM allows becomes the empty response, and `false` is returned; so does one of a
+    /// session that is not established, which has no message to answer.
     #[inline]
     pub fn seal(&self, response: Response<'_>, nonces: &mut NonceSequence) -> bool {
-        response.seal(&self.cipher, nonces).is_ok()
+        if let State::Established(key) = &self.state {
+            response.seal(key.cipher(), nonces).is_ok()
+        } else {
+            response.reject();
+            false
+        }
     }
 
     /// Says that all output has been handed to the socket. After an interaction the lifetime starts here.
@@ -263,7 +275,7 @@ impl ServerSession {
     /// The moment at which this connection is over unless something happens before.
     #[inline]
     pub fn deadline(&self) -> Deadline {
-        match (self.write_ends, self.state) {
+        match (self.write_ends, &self.state) {
             (Some(at), _) => Deadline { at, expiry: Expiry::Write },
             (None, State::Establishing) => Deadline { at: self.lifetime_ends, expiry: Expiry::Handshake },
             (None, _) => Deadline { at: self.lifetime_ends, expiry: Expiry::Lifetime },
@@ -272,7 +284,15 @@ impl ServerSession {
 
     /// Whether the peer has shown that it holds the key, and nothing has ended the session since.
     pub fn is_established(&self) -> bool {
-        self.state == State::Established
+        matches!(self.state, State::Established(_))
+    }
+
+    /// The key that the session lives under, once it is established.
+    pub fn key(&self) -> Option<&Arc<NamedKey>> {
+        match &self.state {
+            State::Established(key) => Some(key),
+            State::Establishing | State::Closed => None,
+        }
     }
 
     #[inline]

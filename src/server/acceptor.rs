@@ -2,6 +2,7 @@
 //! server.
 
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,8 +16,9 @@ use super::handle::ShutdownReport;
 use super::handler::ConnectionId;
 use super::load::Lease;
 use super::shared::{Shared, StopPhase};
-use super::watchdog::{Watchdog, relieve};
-use crate::protocol::{Cipher, SessionSettings};
+use super::watchdog::{Takers, Watchdog, relieve};
+use crate::keyring::Keyring;
+use crate::protocol::SessionSettings;
 
 const LOG: &str = "falcotcp_sync::server";
 
@@ -39,7 +41,7 @@ pub(super) struct Acceptor {
     poll: Poll,
     listener: TcpListener,
     max_connections: usize,
-    session: (Arc<SessionSettings>, Arc<Cipher>),
+    session: (Arc<SessionSettings>, Arc<Keyring>),
     connections: u64,
     /// The queue of the operating system may hold more; it tells only of new ones.
     backlog: bool,
@@ -57,7 +59,7 @@ impl Acceptor {
     pub(super) fn new(
         mut listener: TcpListener,
         max_connections: usize,
-        session: (Arc<SessionSettings>, Arc<Cipher>),
+        session: (Arc<SessionSettings>, Arc<Keyring>),
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -79,28 +81,45 @@ impl Acceptor {
     pub(super) fn run(mut self, shared: &Shared, workers: Vec<JoinHandle<()>>) -> ShutdownReport {
         let mut watchdog = Watchdog::new(shared.workers.len());
         let mut events = Events::with_capacity(8);
+        // The application's logger may panic, and that must not end the server.
+        while catch_unwind(AssertUnwindSafe(|| self.accept_until_stopped(shared, &mut watchdog, &mut events)))
+            .is_err()
+        {}
+        let Self { mut poll, listener, .. } = self;
+        drop(listener);
+        let _ = catch_unwind(AssertUnwindSafe(|| drain(&mut poll, &mut events, shared)));
+        shared.stop.finish();
+        shared.ticks.advance();
+        shared.wake_workers();
+        // A worker in a long handler closes the rest of its connections only afterwards: that is done for it.
+        for worker in &shared.workers {
+            if let Some(mut table) = worker.table.try_lock() {
+                let _ = catch_unwind(AssertUnwindSafe(|| super::worker::finish(shared, &mut table)));
+            }
+        }
+        for worker in workers {
+            // Workers catch every panic, so there is none to pass on.
+            let _ = worker.join();
+        }
+        let report =
+            ShutdownReport { drained: shared.counters.drained.get(), cut: shared.counters.cut.get() };
+        let _ = catch_unwind(|| {
+            info!(target: LOG, "stopped: {} connections drained, {} cut", report.drained, report.cut);
+        });
+        report
+    }
+
+    fn accept_until_stopped(&mut self, shared: &Shared, watchdog: &mut Watchdog, events: &mut Events) {
         while shared.stop.phase() == StopPhase::Running {
             let now = Instant::now();
             let tick = watchdog.time_to_tick(shared, now);
             let retry = self.time_to_retry(now);
             let timeout = tick.into_iter().chain(retry).min();
-            self.wait(&mut events, timeout);
+            self.wait(events, timeout);
             self.backlog |= events.iter().any(|event| event.token() == LISTENER);
             self.accept(shared);
             watchdog.tick(shared, Instant::now());
         }
-        let Self { mut poll, listener, .. } = self;
-        drop(listener);
-        drain(&mut poll, &mut events, shared);
-        for worker in workers {
-            if worker.join().is_err() {
-                error!(target: LOG, "a worker thread ended by a panic");
-            }
-        }
-        let report =
-            ShutdownReport { drained: shared.counters.drained.get(), cut: shared.counters.cut.get() };
-        info!(target: LOG, "stopped: {} connections drained, {} cut", report.drained, report.cut);
-        report
     }
 
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) {
@@ -130,13 +149,14 @@ impl Acceptor {
             }
             match self.listener.accept() {
                 Ok((stream, peer)) => {
-                    if self.pause.take().is_some() {
-                        info!(target: LOG, "accepting connections again");
-                    }
+                    self.end_pause();
                     self.deal(shared, stream, peer);
                 }
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => self.backlog = false,
+                    ErrorKind::WouldBlock => {
+                        self.backlog = false;
+                        self.end_pause();
+                    }
                     // The peer was gone before we got to it, or a signal came between.
                     ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {
                         debug!(target: LOG, "a connection ended before it was accepted: {error}");
@@ -153,6 +173,12 @@ impl Acceptor {
             warn!(target: LOG, "accepting failed, trying again until it works: {error}");
         }
         self.pause = Some(Pause { ends: Instant::now() + length, length });
+    }
+
+    fn end_pause(&mut self) {
+        if self.pause.take().is_some() {
+            info!(target: LOG, "accepting connections again");
+        }
     }
 
     fn deal(&mut self, shared: &Shared, stream: TcpStream, peer: std::net::SocketAddr) {
@@ -183,22 +209,16 @@ impl Acceptor {
     }
 }
 
-/// Waits until all connections are closed or the time for that is over, then lets the workers end.
+/// Waits until all connections are closed or the time for that is over.
 fn drain(poll: &mut Poll, events: &mut Events, shared: &Shared) {
     while shared.loads.open() > 0 && !shared.stop.is_drain_over(Instant::now()) {
         // Only paces the loop; an error makes it spin for no longer than the drain.
         let _ = poll.poll(events, Some(DRAIN_TICK));
+        shared.ticks.advance();
         // What waits behind a handler is answered by the other workers, or closed.
         for index in 0..shared.workers.len() {
-            relieve(shared, index, Instant::now());
+            relieve(shared, index, Instant::now(), Takers::Idle);
         }
-    }
-    shared.stop.finish();
-    shared.wake_workers();
-    // A worker in a long handler closes the rest of its connections only afterwards: that is done for it.
-    for worker in &shared.workers {
-        if let Some(mut table) = worker.table.try_lock() {
-            super::worker::finish(shared, &mut table);
-        }
+        shared.offer_overflow();
     }
 }

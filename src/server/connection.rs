@@ -14,9 +14,9 @@ use super::handler::{ConnectionId, Handler, Request};
 use super::load::Lease;
 use super::stats::WorkerCounters;
 use super::watchdog::Ticks;
+use crate::keyring::Keyring;
 use crate::protocol::{
-    Cipher, Deadline, Expiry, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession,
-    SessionSettings,
+    Deadline, Expiry, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession, SessionSettings,
 };
 use crate::read_buffer::ReadBuffer;
 
@@ -28,21 +28,34 @@ const TURN_BYTES: usize = 256 << 10;
 /// A turn answers no more than this many messages.
 const TURN_MESSAGES: usize = 128;
 
+/// A first message that took longer than this has its answer written before the next is handled.
+const PROMPT: Duration = Duration::from_millis(1);
+
 /// Responses are written together, but no more than about this many bytes of them are collected.
 const OUTPUT_BYTES: usize = 64 << 10;
 
 /// How long a peer in the middle of sending too much may go on until it reads our answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a peer has to read its last answers when the server stops.
-const FAREWELL: Duration = Duration::from_millis(200);
+/// When the server stops, how long a peer must have been silent before it is taken to have read its last answers.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A peer that has had no answer for so long has read the last one.
 const ANSWERS_READ: Duration = Duration::from_secs(1);
 
 /// After a read that did not fill its buffer nothing is left, and a readiness event will tell when there is more. Only
-/// where `mio` passes on the edges of the operating system as they are: on Windows it waits for the error.
-const SHORT_READ_DRAINS: bool = cfg!(unix);
+/// where `mio` passes on the edges of the operating system as they are: elsewhere it waits for the error.
+const SHORT_READ_DRAINS: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    target_os = "illumos",
+));
 
 /// What a worker lends to the connection that it serves.
 pub(super) struct Workspace<'w> {
@@ -52,6 +65,8 @@ pub(super) struct Workspace<'w> {
     pub(super) nonces: NonceSequence,
     pub(super) input: Input,
     pub(super) output: Output,
+    /// The withdrawals of keys that this worker has seen to.
+    pub(super) withdrawals: u64,
     pub(super) now: Instant,
 }
 
@@ -99,6 +114,8 @@ enum Ending {
     Linger,
     /// The answers and our FIN are out; what still arrives is thrown away.
     Lingering,
+    /// The same because the server stops: over when nothing arrives any more.
+    Farewell,
 }
 
 /// How far answering got with what has been read.
@@ -122,7 +139,7 @@ impl Connection {
         stream: TcpStream,
         peer: SocketAddr,
         id: ConnectionId,
-        (settings, cipher): (Arc<SessionSettings>, Arc<Cipher>),
+        (settings, keyring): (Arc<SessionSettings>, Arc<Keyring>),
         lease: Lease,
         now: Instant,
     ) -> Self {
@@ -130,7 +147,7 @@ impl Connection {
             stream,
             peer,
             id,
-            session: ServerSession::new(settings, cipher, now),
+            session: ServerSession::new(settings, keyring, now),
             unfinished: ReadBuffer::default(),
             unsent: Unsent::default(),
             ending: Ending::No,
@@ -147,23 +164,29 @@ impl Connection {
             debug!(target: LOG, "{}: closed after {error}", self.peer);
             Verdict::Close
         });
-        self.unfinished = work.input.set_aside();
+        work.input.clear();
         work.output.clear();
         verdict
     }
 
     fn turn(&mut self, work: &mut Workspace<'_>) -> io::Result<Verdict> {
+        if self.is_key_withdrawn() {
+            self.log_withdrawal();
+            return Ok(Verdict::Close);
+        }
         if !self.unsent.is_empty() && !self.send_unsent(work)? {
             return Ok(Verdict::Keep);
         }
         match self.ending {
             Ending::No | Ending::AfterFrame => {
                 work.input.resume(std::mem::take(&mut self.unfinished));
-                self.exchange(work)
+                let verdict = self.exchange(work);
+                self.unfinished = work.input.set_aside();
+                verdict
             }
             Ending::Close => Ok(Verdict::Close),
             Ending::Linger => self.linger(work, LINGER),
-            Ending::Lingering => self.discard(work),
+            Ending::Lingering | Ending::Farewell => self.discard(work),
         }
     }
 
@@ -219,7 +242,8 @@ impl Connection {
             match event {
                 ServerEvent::NeedMore { frame_length } => return Ok(Progress::NeedMore { frame_length }),
                 ServerEvent::Message(message) => {
-                    let request = Request { message, peer: self.peer, connection: self.id };
+                    let key_name = self.session.key().map_or("", |key| key.name());
+                    let request = Request { message, key_name, peer: self.peer, connection: self.id };
                     let response = Response::begin(&mut work.output.bytes);
                     handle(work.handler, request, response, &self.session, &mut work.nonces, work.counters);
                     messages += 1;
@@ -251,8 +275,13 @@ impl Connection {
                 work.input.clear();
                 return Ok(Progress::LastAnswered);
             }
-            // A handler that takes long must not delay the answers before it, nor the other connections.
-            let overdue = work.ticks.current() != tick;
+            // A handler that took long must delay no further answers, nor the other connections. The ticks cost nothing to
+            // read but stand while the watchdog sleeps, so one look at the clock is for the first message.
+            let is_pipelined = messages == 1 && !work.input.current.is_empty();
+            if is_pipelined {
+                work.ticks.rouse();
+            }
+            let overdue = work.ticks.current() != tick || (is_pipelined && work.now.elapsed() >= PROMPT);
             if (overdue || work.output.bytes.len() >= OUTPUT_BYTES) && !self.flush(work)? {
                 return Ok(Progress::OutputWaits);
             }
@@ -271,9 +300,10 @@ impl Connection {
         if work.output.bytes.is_empty() {
             return Ok(true);
         }
-        let sent = write_what_fits(&mut self.stream, &work.output.bytes)?;
-        work.counters.bytes_out.add(sent as u64);
+        let written = write_what_fits(&mut self.stream, &work.output.bytes);
         work.now = Instant::now();
+        let sent = written?;
+        work.counters.bytes_out.add(sent as u64);
         self.last_sent = Some(work.now);
         if sent == work.output.bytes.len() {
             work.output.clear();
@@ -291,7 +321,6 @@ impl Connection {
         let sent = write_what_fits(&mut self.stream, self.unsent.as_slice())?;
         self.unsent.sent(sent);
         work.counters.bytes_out.add(sent as u64);
-        work.now = Instant::now();
         self.last_sent = Some(work.now);
         if self.unsent.is_empty() {
             work.output.give_back(std::mem::take(&mut self.unsent));
@@ -306,12 +335,12 @@ impl Connection {
 
     /// Sends our FIN behind the last answer and gives the peer `time` to read it.
     fn linger(&mut self, work: &mut Workspace<'_>, time: Duration) -> io::Result<Verdict> {
-        self.half_close(work.now + time)?;
+        self.half_close(Ending::Lingering, work.now + time)?;
         self.discard(work)
     }
 
-    fn half_close(&mut self, linger_ends: Instant) -> io::Result<()> {
-        self.ending = Ending::Lingering;
+    fn half_close(&mut self, ending: Ending, linger_ends: Instant) -> io::Result<()> {
+        self.ending = ending;
         self.linger_ends = Some(linger_ends);
         self.stream.shutdown(Shutdown::Write)
     }
@@ -322,7 +351,7 @@ impl Connection {
     /// answers that it has not read yet.
     pub(super) fn say_farewell(&mut self, now: Instant) -> bool {
         let is_active = self.last_sent.is_some_and(|sent| now.saturating_duration_since(sent) < ANSWERS_READ);
-        is_active && self.half_close(now + FAREWELL).is_ok()
+        is_active && self.half_close(Ending::Farewell, now + FAREWELL).is_ok()
     }
 
     /// Ends the connection with the frame that has begun: what comes behind it arrived after the server was stopped.
@@ -333,7 +362,7 @@ impl Connection {
     }
 
     pub(super) fn is_lingering(&self) -> bool {
-        self.ending == Ending::Lingering
+        matches!(self.ending, Ending::Lingering | Ending::Farewell)
     }
 
     fn discard(&mut self, work: &mut Workspace<'_>) -> io::Result<Verdict> {
@@ -341,11 +370,20 @@ impl Connection {
         while received < TURN_BYTES {
             match self.stream.read(work.input.current.room(0)) {
                 Ok(0) => return Ok(Verdict::Close),
-                Ok(count) => received += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Verdict::Keep),
+                Ok(count) => {
+                    work.counters.bytes_in.add(count as u64);
+                    received += count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+        if received > 0 && self.ending == Ending::Farewell {
+            self.linger_ends = Some(work.now + FAREWELL);
+        }
+        if received < TURN_BYTES {
+            return Ok(Verdict::Keep);
         }
         Ok(Verdict::Again)
     }
@@ -359,6 +397,15 @@ impl Connection {
 
     pub(super) fn log_expiry(&self) {
         debug!(target: LOG, "{}: closed at its deadline: {:?}", self.peer, self.deadline().expiry);
+    }
+
+    pub(super) fn log_withdrawal(&self) {
+        debug!(target: LOG, "{}: closed, its key was withdrawn", self.peer);
+    }
+
+    /// Whether the key that it lives under is accepted no more.
+    pub(super) fn is_key_withdrawn(&self) -> bool {
+        self.session.key().is_some_and(|key| key.is_withdrawn())
     }
 
     /// Whether the connection waits for the socket to take responses.

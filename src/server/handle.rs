@@ -6,10 +6,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::keys::ServerKeys;
 use super::shared::Shared;
 use super::stats::Stats;
 
-/// A running server. Dropping it stops the server as [`Stopper::stop`] does, and waits for its threads.
+/// How long a server that is stopped without a time of its own answers what has arrived.
+const STOP_GRACE: Duration = Duration::from_millis(100);
+
+/// A running server. Dropping it stops the server as [`Stopper::stop`] does, and waits for its threads; so it must not be
+/// dropped in a handler.
 ///
 /// ```
 /// use falcotcp_sync::{Key, Server};
@@ -52,6 +57,11 @@ impl ServerHandle {
         self.shared.stats()
     }
 
+    /// The keys that the server accepts, to be changed from any thread.
+    pub fn keys(&self) -> ServerKeys {
+        ServerKeys::new(Arc::clone(&self.shared))
+    }
+
     /// Something to stop the server with from another thread, a signal handler's or a request's.
     pub fn stopper(&self) -> Stopper {
         Stopper { shared: Arc::clone(&self.shared) }
@@ -70,7 +80,7 @@ impl ServerHandle {
     /// It accepts no more connections, answers every complete message that has arrived, and closes each connection as soon
     /// as nothing of it is unfinished: idle ones at once. When `drain` is over, what is still in the middle of a
     /// message or has an answer unsent is cut. A handler can't be interrupted: the server ends when the last one has
-    /// returned, and its answer is still written if the socket takes it at once. So don't call this in a handler; use a
+    /// returned, and its answer is still written if the socket takes it at once; no further message is handled then. So don't call this in a handler; use a
     /// [`Stopper`] there.
     ///
     /// # Errors
@@ -88,7 +98,7 @@ impl ServerHandle {
 impl Drop for ServerHandle {
     fn drop(&mut self) {
         if self.acceptor.is_some() {
-            self.shared.stop(Duration::ZERO);
+            self.shared.stop(STOP_GRACE);
             self.join();
         }
     }
@@ -104,16 +114,18 @@ impl fmt::Debug for ServerHandle {
 }
 
 /// Stops a server from anywhere; clones stop the same one. Neither call waits: [`ServerHandle::wait`] does.
+///
+/// A stopper keeps the server's handler and buffers in memory, also when the server has ended.
 #[derive(Debug, Clone)]
 pub struct Stopper {
     shared: Arc<Shared>,
 }
 
 impl Stopper {
-    /// Stops the server without waiting for slow peers: what has arrived complete is answered, handlers that run are
-    /// waited for, and every connection is closed after that. The same as [`stop_within`](Self::stop_within) with no time.
+    /// Stops the server soon: [`stop_within`](Self::stop_within) 100 ms, which is enough to answer what has arrived
+    /// unless handlers take long, and does not wait for slow peers.
     pub fn stop(&self) {
-        self.stop_within(Duration::ZERO);
+        self.stop_within(STOP_GRACE);
     }
 
     /// Stops the server as [`ServerHandle::shutdown`] does with this `drain`; of several calls the earliest end counts.

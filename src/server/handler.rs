@@ -46,6 +46,7 @@ where
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub(super) message: &'a [u8],
+    pub(super) key_name: &'a str,
     pub(super) peer: SocketAddr,
     pub(super) connection: ConnectionId,
 }
@@ -59,6 +60,12 @@ impl<'a> Request<'a> {
     /// The address that the connection came from.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The name of the key that the connection lives under: `default` for the key that
+    /// [`Server::builder`](crate::Server::builder) was given.
+    pub fn key_name(&self) -> &'a str {
+        self.key_name
     }
 
     /// The connection that the message came over.

@@ -11,6 +11,7 @@ mod buffers;
 mod connection;
 mod handle;
 mod handler;
+mod keys;
 mod listener;
 mod load;
 mod shared;
@@ -31,9 +32,11 @@ use log::info;
 
 pub use handle::{ServerHandle, ShutdownReport, Stopper};
 pub use handler::{ConnectionId, Handler, Request, Response};
+pub use keys::ServerKeys;
 pub use stats::{Stats, WorkerStats};
 
-use crate::protocol::{Cipher, NonceSequence, SessionSettings};
+use crate::keyring::Keyring;
+use crate::protocol::{NonceSequence, SessionSettings};
 use crate::{Error, Key, Phase};
 use acceptor::Acceptor;
 use load::Loads;
@@ -69,7 +72,7 @@ pub struct Server {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it is bound"]
 pub struct ServerBuilder {
-    key: Key,
+    keys: Vec<(String, Key)>,
     session: SessionSettings,
     workers: usize,
     max_connections: usize,
@@ -77,10 +80,15 @@ pub struct ServerBuilder {
 }
 
 impl Server {
-    /// Settings for a server whose clients hold `key`.
+    /// Settings for a server whose clients hold `key`, which is called `default`.
     pub fn builder(key: Key) -> ServerBuilder {
+        Self::builder_with_key("default", key)
+    }
+
+    /// Settings for a server whose clients hold `key`, which is called `name`.
+    pub fn builder_with_key(name: impl Into<String>, key: Key) -> ServerBuilder {
         ServerBuilder {
-            key,
+            keys: vec![(name.into(), key)],
             session: SessionSettings::default(),
             workers: thread::available_parallelism().map_or(2, usize::from).max(2),
             max_connections: 65_536,
@@ -97,11 +105,16 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Io`] in [`Phase::Spawn`] when the operating system gives no threads or descriptors;
-    /// [`Error::Random`] when it gives no random bytes for the nonces.
+    /// [`Error::Random`] when it gives no random bytes for the nonces; [`Error::KeyNameTaken`] when two keys have the
+    /// same name.
     pub fn spawn(self, handler: impl Handler) -> Result<ServerHandle, Error> {
         let failed = |source| Error::Io { phase: Phase::Spawn, source };
         let Self { listener, local_addr, builder } = self;
-        let session = (Arc::new(builder.session), Arc::new(Cipher::new(&builder.key)));
+        let keyring = Arc::new(Keyring::new());
+        for (name, key) in &builder.keys {
+            keyring.add(name.as_str(), key)?;
+        }
+        let session = (Arc::new(builder.session), Arc::clone(&keyring));
         let listener = mio::net::TcpListener::from_std(listener);
         let (acceptor, acceptor_waker) =
             Acceptor::new(listener, builder.max_connections, session).map_err(failed)?;
@@ -113,10 +126,10 @@ impl Server {
             workers,
             overflow: crossbeam_channel::unbounded(),
             loads: Arc::new(Loads::new(builder.workers)),
+            keyring,
             counters: ServerCounters::default(),
-            ticks: Ticks::new(),
+            ticks: Ticks::new(acceptor_waker),
             stop: StopState::new(),
-            acceptor: acceptor_waker,
         });
         let acceptor = start_threads(&shared, acceptor, nonces).map_err(failed)?;
         info!(target: LOG, "serving on {local_addr} with {} workers", builder.workers);
@@ -131,6 +144,13 @@ impl fmt::Debug for Server {
 }
 
 impl ServerBuilder {
+    /// Accepts another key as well, under a name that handlers see. Keys can also be added and withdrawn while the
+    /// server runs: [`ServerHandle::keys`]. Default: none but the first.
+    pub fn accept_key(mut self, name: impl Into<String>, key: Key) -> Self {
+        self.keys.push((name.into(), key));
+        self
+    }
+
     /// Threads that serve connections. Each serves many: what needs more of them is handlers that block, one for each
     /// that may do so at the same time. Default: [`available_parallelism`](thread::available_parallelism), at least 2.
     pub fn workers(mut self, workers: usize) -> Self {

@@ -16,6 +16,7 @@ use super::load::Loads;
 use super::stats::{ServerCounters, Stats, WorkerCounters, WorkerStats};
 use super::table::Table;
 use super::watchdog::Ticks;
+use crate::keyring::Keyring;
 
 const LOG: &str = "falcotcp_sync::server";
 
@@ -25,11 +26,10 @@ pub(super) struct Shared {
     /// Ready connections of workers that are held up, for any worker that has nothing to do.
     pub(super) overflow: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
     pub(super) loads: Arc<Loads>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) counters: ServerCounters,
     pub(super) ticks: Ticks,
     pub(super) stop: StopState,
-    /// Wakes the acceptor, which is the watchdog as well.
-    pub(super) acceptor: Waker,
 }
 
 /// One worker as the other threads see it.
@@ -98,9 +98,40 @@ impl Shared {
         }
     }
 
+    /// Wakes as many waiting workers as there are connections that anybody may take.
+    pub(super) fn offer_overflow(&self) {
+        let waiting = self.workers.iter().filter(|worker| worker.is_waiting());
+        for worker in waiting.take(self.overflow.1.len()) {
+            worker.wake();
+        }
+    }
+
+    /// Closes the connections in `table` that live under a key which is accepted no more.
+    pub(super) fn close_withdrawn(&self, table: &mut Table) {
+        table.close_if(|connection, _| {
+            let is_over = connection.is_key_withdrawn();
+            if is_over {
+                self.counters.withdrawn.add(1);
+                connection.log_withdrawal();
+            }
+            is_over
+        });
+    }
+
+    /// Sees to it that the connections under a key that was withdrawn are closed: those of a worker that is held up
+    /// in a handler from here, and the others by their workers.
+    pub(super) fn sweep_withdrawn(&self) {
+        for worker in &self.workers {
+            if let Some(mut table) = worker.table.try_lock() {
+                self.close_withdrawn(&mut table);
+            }
+            worker.wake();
+        }
+    }
+
     pub(super) fn stop(&self, drain: Duration) {
         self.stop.begin(drain);
-        wake(&self.acceptor);
+        self.ticks.wake();
         self.wake_workers();
     }
 
@@ -120,6 +151,7 @@ impl Shared {
             expired: self.counters.expired.get(),
             cut: self.counters.cut.get(),
             redealt: self.counters.redealt.get(),
+            withdrawn: self.counters.withdrawn.get(),
             ..Stats::default()
         };
         for (index, worker) in self.workers.iter().enumerate() {

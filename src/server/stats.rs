@@ -22,6 +22,8 @@ pub struct Stats {
     pub cut: u64,
     /// Connections that a worker took over because their own was held up in a handler.
     pub redealt: u64,
+    /// Connections that were closed because their key was withdrawn.
+    pub withdrawn: u64,
     /// Messages that opened and were handed to the handler.
     pub messages: u64,
     /// Messages that were answered with the empty response before they reached the handler.
@@ -72,6 +74,7 @@ pub(super) struct ServerCounters {
     pub(super) drained: Counter,
     pub(super) cut: Counter,
     pub(super) redealt: Counter,
+    pub(super) withdrawn: Counter,
 }
 
 /// What each worker counts for itself, in cache lines that no other worker writes.

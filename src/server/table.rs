@@ -114,15 +114,21 @@ impl Table {
     /// Takes in a connection that another worker's table gave up, and at once out for its turn.
     pub(super) fn adopt(&mut self, connection: Box<Connection>) -> Option<(Ticket, Box<Connection>)> {
         let index = self.admit(connection)?;
+        self.turns_until_poll = self.turns_until_poll.saturating_sub(1);
         let slot = &mut self.slots[index];
         slot.state = State::Out { pending: false };
         slot.connection.take().map(|connection| (Ticket(index), connection))
     }
 
-    /// Whether every connection that was ready at the last look has had its turn, and some are ready again: those who
-    /// became ready meanwhile must be asked for before the next turn.
+    /// Whether every connection that was ready at the last look has had its turn: those who became ready meanwhile must
+    /// be asked for before the next one.
     pub(super) fn is_poll_due(&self) -> bool {
-        self.turns_until_poll == 0 && !self.ready.is_empty()
+        self.turns_until_poll == 0
+    }
+
+    /// Whether a connection waits for its turn.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Whether no new connection has been dealt.
@@ -159,7 +165,7 @@ impl Table {
                 self.make_ready(index);
             }
         }
-        self.turns_until_poll = self.ready.len();
+        self.turns_until_poll = self.ready.len().max(1);
     }
 
     /// Closes the connections whose deadline is over and gives them to `expired`.
@@ -172,11 +178,12 @@ impl Table {
             slot.timer = None;
             match &slot.connection {
                 Some(connection) if slot.state == State::Idle && connection.deadline().at <= now => {
-                    expired(connection);
+                    let connection = slot.connection.take();
                     self.vacate(index);
+                    connection.as_deref().into_iter().for_each(&mut expired);
                 }
                 Some(connection) if connection.deadline().at > now => self.arm(index),
-                // In its turn or about to have it: the timer is set again, or comes up, when it is put back.
+                // In its turn or about to have it: the worker looks at the deadline when it puts it back.
                 _ => {}
             }
         }
@@ -201,15 +208,18 @@ impl Table {
         }
     }
 
-    /// Closes every connection that is not out for its turn, and gives it to `closed`.
-    pub(super) fn close_all(&mut self, mut closed: impl FnMut(&Connection)) {
-        self.ready.clear();
+    /// Closes every connection for which `is_over` holds and that is not out for its turn. `is_over` is also told
+    /// whether the connection is ready for one.
+    pub(super) fn close_if(&mut self, mut is_over: impl FnMut(&Connection, bool) -> bool) {
         for index in 0..self.slots.len() {
-            if let Some(connection) = &self.slots[index].connection {
-                closed(connection);
+            let slot = &self.slots[index];
+            let is_ready = slot.state == State::Ready;
+            if slot.connection.as_deref().is_some_and(|connection| is_over(connection, is_ready)) {
                 self.vacate(index);
             }
         }
+        let slots = &self.slots;
+        self.ready.retain(|index| slots[*index].state == State::Ready);
     }
 
     /// Frees the places of connections that were lost in their turn.

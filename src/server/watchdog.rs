@@ -8,10 +8,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use mio::Waker;
+
 use super::shared::{Shared, StopPhase, WorkerSide, wake};
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(1);
+
+/// Ticks after which a worker is held up beyond doubt, and not merely preempted.
+const LONG_TICKS: u32 = 10;
 
 /// Ticks without any turn after which the watchdog sleeps.
 const QUIET_TICKS: u32 = 10;
@@ -21,11 +26,30 @@ const QUIET_TICKS: u32 = 10;
 pub(super) struct Ticks {
     count: AtomicU64,
     asleep: AtomicBool,
+    /// Wakes the acceptor's thread, which is the watchdog's.
+    waker: Waker,
 }
 
 impl Ticks {
-    pub(super) fn new() -> Self {
-        Self { count: AtomicU64::new(0), asleep: AtomicBool::new(true) }
+    pub(super) fn new(waker: Waker) -> Self {
+        Self { count: AtomicU64::new(0), asleep: AtomicBool::new(true), waker }
+    }
+
+    /// Wakes the watchdog if it sleeps.
+    #[inline]
+    pub(super) fn rouse(&self) {
+        if self.asleep.load(SeqCst) && self.asleep.swap(false, SeqCst) {
+            self.wake();
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        wake(&self.waker);
+    }
+
+    /// Counts a tick, which ends every turn after the message that it is at.
+    pub(super) fn advance(&self) {
+        self.count.fetch_add(1, Relaxed);
     }
 
     #[inline]
@@ -41,11 +65,8 @@ impl Shared {
     /// looks for turns. Both in sequentially consistent order, so that at least one of them sees the other.
     #[inline]
     pub(super) fn rouse_watchdog(&self, worker: usize) {
-        if self.loads.of(worker) > 1
-            && self.ticks.asleep.load(SeqCst)
-            && self.ticks.asleep.swap(false, SeqCst)
-        {
-            wake(&self.acceptor);
+        if self.loads.of(worker) > 1 {
+            self.ticks.rouse();
         }
     }
 
@@ -60,13 +81,20 @@ impl Shared {
 /// The watchdog's memory between two ticks.
 pub(super) struct Watchdog {
     serves: Vec<usize>,
+    /// For how many ticks each worker has been in the same turn.
+    held_up: Vec<u32>,
     quiet_ticks: u32,
     next_tick: Instant,
 }
 
 impl Watchdog {
     pub(super) fn new(workers: usize) -> Self {
-        Self { serves: vec![0; workers], quiet_ticks: 0, next_tick: Instant::now() }
+        Self {
+            serves: vec![0; workers],
+            held_up: vec![0; workers],
+            quiet_ticks: 0,
+            next_tick: Instant::now(),
+        }
     }
 
     /// How long the acceptor may wait from `now`; `None` while the watchdog sleeps.
@@ -87,17 +115,22 @@ impl Watchdog {
             return;
         }
         self.next_tick = now + TICK;
-        shared.ticks.count.fetch_add(1, Relaxed);
-        let mut quiet = true;
+        shared.ticks.advance();
+        shared.offer_overflow();
+        let mut quiet = shared.overflow.1.is_empty();
         for (index, worker) in shared.workers.iter().enumerate() {
             let serves = worker.serves();
             let before = std::mem::replace(&mut self.serves[index], serves);
             if shared.loads.of(index) > 1 && (serves != before || is_serving(serves)) {
                 quiet = false;
             }
-            if serves == before && is_serving(serves) {
-                relieve(shared, index, now);
-            }
+            let is_held_up = serves == before && is_serving(serves);
+            self.held_up[index] = if is_held_up { self.held_up[index] + 1 } else { 0 };
+        }
+        let is_anybody_free = self.held_up.contains(&0);
+        for (index, &ticks) in self.held_up.iter().enumerate().filter(|(_, ticks)| **ticks > 0) {
+            let takers = if is_anybody_free && ticks >= LONG_TICKS { Takers::Busy } else { Takers::Idle };
+            relieve(shared, index, now, takers);
         }
         self.quiet_ticks = if quiet { self.quiet_ticks + 1 } else { 0 };
         if self.quiet_ticks >= QUIET_TICKS {
@@ -122,8 +155,17 @@ fn is_serving(serves: usize) -> bool {
     serves & 1 == 1
 }
 
+/// Who is there to take a held-up worker's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takers {
+    /// Only workers with nothing to do, if there are any.
+    Idle,
+    /// Also workers that are busy with connections of their own, which take one in between.
+    Busy,
+}
+
 /// Does for a worker what it can't do itself while it is in a handler.
-pub(super) fn relieve(shared: &Shared, index: usize, now: Instant) {
+pub(super) fn relieve(shared: &Shared, index: usize, now: Instant, takers: Takers) {
     // Whoever holds the lock is not in a handler any more.
     let Some(mut table) = shared.workers[index].table.try_lock() else { return };
     if shared.stop.phase() != StopPhase::Running {
@@ -131,20 +173,16 @@ pub(super) fn relieve(shared: &Shared, index: usize, now: Instant) {
     }
     table.wait(Some(Duration::ZERO));
     table.expire(now, |connection| shared.note_expired(connection));
-    let mut idle: Vec<&WorkerSide> = shared.workers.iter().filter(|worker| worker.is_waiting()).collect();
-    if idle.is_empty() {
+    if takers == Takers::Idle && !shared.workers.iter().any(WorkerSide::is_waiting) {
         return;
     }
-    let mut given_up = 0;
     while let Some(connection) = table.give_up_ready() {
         // The receiver lives in `shared`, so the channel is never closed.
         let _ = shared.overflow.0.send(connection);
-        given_up += 1;
+        shared.counters.redealt.add(1);
     }
     drop(table);
-    shared.counters.redealt.add(given_up as u64);
-    idle.truncate(given_up);
-    for worker in idle {
-        worker.wake();
-    }
+    // Only now, since a worker that began to wait before has not seen the connections, and one that begins afterwards
+    // will. Whoever is woken may find work of its own first; the next tick offers again what is still there.
+    shared.offer_overflow();
 }

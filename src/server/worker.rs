@@ -24,6 +24,7 @@ pub(super) fn run(shared: &Shared, index: usize, nonces: NonceSequence) {
         nonces,
         input: Input::new(),
         output: Output::default(),
+        withdrawals: shared.keyring.withdrawals(),
         now: Instant::now(),
     };
     // Handlers are caught where they are called. What else could panic is the application's logger, and that
@@ -41,16 +42,20 @@ fn serve_until_stopped(shared: &Shared, index: usize, work: &mut Workspace<'_>) 
     let side = &shared.workers[index];
     let mut table = side.table.lock();
     loop {
-        let phase = shared.stop.phase();
-        if phase != StopPhase::Running {
-            table.begin_drain();
+        work.now = Instant::now();
+        match shared.stop.phase() {
+            StopPhase::Running => {}
+            StopPhase::Draining => table.begin_drain(),
+            StopPhase::Finishing => return finish(shared, &mut table),
+        }
+        let withdrawals = shared.keyring.withdrawals();
+        if withdrawals != work.withdrawals {
+            work.withdrawals = withdrawals;
+            shared.close_withdrawn(&mut table);
         }
         table.expire(work.now, |connection| shared.note_expired(connection));
         if let Some((ticket, connection)) = next(shared, index, &mut table) {
             serve(shared, index, &mut table, work, ticket, connection);
-        } else if phase == StopPhase::Finishing {
-            finish(shared, &mut table);
-            return;
         } else {
             wait(shared, side, &mut table, work);
         }
@@ -59,14 +64,19 @@ fn serve_until_stopped(shared: &Shared, index: usize, work: &mut Workspace<'_>) 
 
 /// The next connection to serve: a ready one of our own, or one that another worker could not get to.
 fn next(shared: &Shared, index: usize, table: &mut Table) -> Option<(Ticket, Box<Connection>)> {
-    if table.is_poll_due() {
-        table.wait(Some(Duration::ZERO));
-    }
-    table.check_out().or_else(|| {
+    let adopt = |table: &mut Table| {
         let mut connection = shared.overflow.1.try_recv().ok()?;
         connection.transfer(index);
         table.adopt(connection)
-    })
+    };
+    if table.is_poll_due() && (table.has_ready() || !shared.overflow.1.is_empty()) {
+        table.wait(Some(Duration::ZERO));
+        // Once a round, so that a worker whose own connections never pause takes its part of the others' as well.
+        if let Some(adopted) = adopt(table) {
+            return Some(adopted);
+        }
+    }
+    table.check_out().or_else(|| adopt(table))
 }
 
 fn serve(
@@ -78,14 +88,23 @@ fn serve(
     mut connection: Box<Connection>,
 ) {
     let side = &shared.workers[index];
+    let phase_before = shared.stop.phase();
     side.begin_serving();
     shared.rouse_watchdog(index);
     let verdict = MutexGuard::unlocked(table, || connection.serve(work));
     side.end_serving();
     let again = verdict == Verdict::Again;
+    let is_expired = again && connection.deadline().at <= work.now;
     let done = !again && connection.is_quiescent() && !connection.is_lingering();
     match shared.stop.phase() {
         _ if verdict == Verdict::Close => table.forget(ticket),
+        // The others' deadlines are looked at while they wait; this one never does.
+        _ if is_expired => {
+            table.forget(ticket);
+            shared.note_expired(&connection);
+        }
+        // What arrived before the stop may have arrived after this turn had read: one more turn.
+        StopPhase::Draining if phase_before == StopPhase::Running => table.check_in(ticket, connection, true),
         StopPhase::Draining if done => {
             shared.counters.drained.add(1);
             if connection.say_farewell(work.now) {
@@ -95,8 +114,8 @@ fn serve(
             }
         }
         StopPhase::Finishing => {
-            count_closed(shared, &connection);
             table.forget(ticket);
+            count_closed(shared, &connection, false);
         }
         StopPhase::Draining => {
             if !again && !connection.wants_to_write() {
@@ -114,20 +133,23 @@ fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, work: &mut Worksp
     let timeout = if nothing_to_do { table.time_to_deadline(work.now) } else { Some(Duration::ZERO) };
     table.wait(timeout);
     side.set_waiting(false);
-    work.now = Instant::now();
 }
 
 /// Closes whatever is left when the time for draining is over.
 pub(super) fn finish(shared: &Shared, table: &mut Table) {
-    table.close_all(|connection| count_closed(shared, connection));
+    table.close_if(|connection, is_ready| {
+        count_closed(shared, connection, is_ready);
+        true
+    });
     while let Ok(connection) = shared.overflow.1.try_recv() {
-        count_closed(shared, &connection);
+        count_closed(shared, &connection, true);
     }
 }
 
-/// Counts a connection that is closed because the server ends. One that lingers has been counted.
-fn count_closed(shared: &Shared, connection: &Connection) {
-    match (connection.is_lingering(), connection.is_quiescent()) {
+/// Counts a connection that is closed because the server ends. One that lingers has been counted, and one for which more
+/// has arrived is not answered in full.
+fn count_closed(shared: &Shared, connection: &Connection, has_more: bool) {
+    match (connection.is_lingering(), connection.is_quiescent() && !has_more) {
         (true, _) => {}
         (false, true) => shared.counters.drained.add(1),
         (false, false) => shared.counters.cut.add(1),

@@ -7,12 +7,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use falcotcp_sync::Key;
 use falcotcp_sync::protocol::{
     ACCEPTED, Cipher, ClientEvent, ClientFault, ClientSession, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH,
     ESTABLISHMENT_PLAINTEXT, MESSAGE_HEADER, NONCE_LENGTH, NonceSequence, RESPONSE_HEADER, Refusal,
     Rejection, Response, SEAL_OVERHEAD, ServerEvent, ServerSession, SessionSettings, TAG_LENGTH,
 };
+use falcotcp_sync::{Key, Keyring};
 use rand_core::{TryCryptoRng, TryRng};
 
 /// The largest plaintext of the sessions here: small, so that what is over the limit is small too.
@@ -78,7 +78,7 @@ impl ServerEnd {
     pub(crate) fn with_settings(cipher: &Arc<Cipher>, settings: SessionSettings, now: Instant) -> Self {
         Self {
             limit: settings.max_message_size,
-            session: ServerSession::new(Arc::new(settings), cipher.clone(), now),
+            session: ServerSession::new(Arc::new(settings), Arc::new(Keyring::from(cipher.clone())), now),
             seen: Vec::new(),
             output: Vec::new(),
             input: Vec::new(),

@@ -1,0 +1,28 @@
+//! What the library logs, as lines on standard error.
+
+use std::io::{self, Write};
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::failure::Failure;
+
+/// Writes records from `level` on.
+pub(crate) fn start(level: LevelFilter) -> Result<(), Failure> {
+    log::set_max_level(level);
+    log::set_logger(&StandardError).map_err(|error| Failure::because("the log can't be started", error))
+}
+
+struct StandardError;
+
+impl Log for StandardError {
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        // `eprintln` would panic when standard error is closed, and a log must not end a server.
+        let _ = writeln!(io::stderr(), "{} {}: {}", record.level(), record.target(), record.args());
+    }
+
+    fn flush(&self) {}
+}

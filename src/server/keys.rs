@@ -1,0 +1,74 @@
+//! The keys of a running server.
+
+use std::sync::Arc;
+
+use super::shared::Shared;
+use crate::{Error, Key};
+
+/// The keys that a running server accepts. Clones change the same server.
+///
+/// To replace a key without a failed request:
+///
+/// 1. [`add`](Self::add) the new one under a name of its own;
+/// 2. give it to the clients, each of which connects anew with it;
+/// 3. wait until [`connections`](Self::connections) says that nobody uses the old one;
+/// 4. [`withdraw`](Self::withdraw) that.
+///
+/// ```
+/// use falcotcp_sync::{Client, Error, Key, Server};
+///
+/// let (old, new) = (Key::generate()?, Key::generate()?);
+/// let server = Server::builder_with_key("2026", old.clone())
+///     .bind("127.0.0.1:0")?
+///     .spawn(|message: &[u8]| message.to_vec())?;
+/// let mut client = Client::connect(server.local_addr(), &old)?;
+///
+/// server.keys().add("2027", &new)?;
+/// let mut renewed = Client::connect(server.local_addr(), &new)?;
+///
+/// server.keys().withdraw("2026");
+/// assert!(matches!(client.message(b"hello"), Err(Error::ClosedByServer { .. })));
+/// assert_eq!(renewed.message(b"hello")?, b"hello");
+/// assert!(matches!(Client::connect(server.local_addr(), &old), Err(Error::Refused)));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ServerKeys {
+    shared: Arc<Shared>,
+}
+
+impl ServerKeys {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Accepts `key`, under `name`, from now on.
+    ///
+    /// # Errors
+    /// [`Error::KeyNameTaken`] when another key has this name.
+    pub fn add(&self, name: impl Into<String>, key: &Key) -> Result<(), Error> {
+        self.shared.keyring.add(name, key)
+    }
+
+    /// Accepts the key of this name no more and closes the connections that live under it; `false` when there is no
+    /// such key.
+    ///
+    /// A message that a handler is answering still gets its response; nothing that arrives afterwards is processed.
+    pub fn withdraw(&self, name: &str) -> bool {
+        let found = self.shared.keyring.withdraw(name);
+        if found {
+            self.shared.sweep_withdrawn();
+        }
+        found
+    }
+
+    /// How many connections live under the key of this name; `None` when there is no such key.
+    pub fn connections(&self, name: &str) -> Option<usize> {
+        self.shared.keyring.sessions(name)
+    }
+
+    /// The names of the keys that are accepted, in the order in which they were added.
+    pub fn names(&self) -> Vec<String> {
+        self.shared.keyring.names()
+    }
+}

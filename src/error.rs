@@ -103,6 +103,29 @@ pub enum Phase {
     Receive,
 }
 
+impl Error {
+    /// Whether the server may have received the message and processed it, so that sending it again could do
+    /// something twice.
+    pub fn was_sent(&self) -> bool {
+        match self {
+            Self::Rejected | Self::NotAuthentic => true,
+            Self::TooLarge { phase, .. }
+            | Self::TimedOut { phase, .. }
+            | Self::ClosedByServer { phase }
+            | Self::Io { phase, .. } => match (self, phase) {
+                (Self::TooLarge { .. }, Phase::Send) => false,
+                (_, phase) => matches!(phase, Phase::Send | Phase::Receive),
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether connecting again later can help.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused | Self::TimedOut { .. } | Self::ClosedByServer { .. } | Self::Io { .. })
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -79,6 +79,8 @@ pub mod protocol;
 mod read_buffer;
 mod server;
 
+#[cfg(feature = "r2d2")]
+pub use client::ClientManager;
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, Phase};
 pub use key::Key;

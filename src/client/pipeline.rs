@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Client, Link, Settings};
+use super::core::Link;
+use super::{Client, Settings};
 use crate::protocol::ClientEvent;
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
@@ -55,24 +56,26 @@ impl Client {
         I: IntoIterator,
         I::Item: AsRef<[u8]>,
     {
-        self.exchange(|client| {
+        let mut core = self.core.lock();
+        let deadline = core.settings.deadline();
+        core.exchange(deadline, |core| {
             // Out of the client while foreign code runs: should that panic, no half-read stream is left in it.
-            let link = client.link.take().ok_or(Error::Closed)?;
-            let (input, output) = (&mut client.input, &mut client.output);
+            let link = core.link.take().ok_or(Error::Closed)?;
+            let (input, output) = (&mut core.input, &mut core.output);
             output.clear();
             let mut pipeline = Pipeline {
                 link,
-                settings: client.settings,
+                settings: core.settings,
                 input,
                 output,
                 batch_sent: 0,
                 sealed: 0,
                 sent: 0,
                 pending: VecDeque::new(),
-                deadline: client.settings.deadline(),
+                deadline: core.settings.deadline(),
             };
             pipeline.run(&mut messages.into_iter(), &mut each)?;
-            client.link = Some(pipeline.link);
+            core.link = Some(pipeline.link);
             Ok(())
         })
     }

@@ -21,18 +21,9 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Connects to the first of `addrs` that accepts before the deadline.
-    pub(super) fn connect(addrs: &[SocketAddr], deadline: Instant) -> io::Result<Self> {
-        let mut last_error = None;
-        for addr in addrs {
-            match TcpStream::connect_timeout(addr, time_left(deadline)?) {
-                Ok(stream) => return Self::new(stream),
-                Err(error) => last_error = Some(error),
-            }
-        }
-        Err(last_error.unwrap_or_else(|| {
-            io::Error::new(ErrorKind::InvalidInput, "the address resolves to no socket address")
-        }))
+    /// Connects to `addr` before the deadline.
+    pub(super) fn connect(addr: &SocketAddr, deadline: Instant) -> io::Result<Self> {
+        Self::new(TcpStream::connect_timeout(addr, time_left(deadline)?)?)
     }
 
     fn new(stream: TcpStream) -> io::Result<Self> {

@@ -40,13 +40,21 @@ const DRAIN_TICK: Duration = Duration::from_millis(1);
 pub(super) struct Acceptor {
     poll: Poll,
     listener: TcpListener,
-    max_connections: usize,
-    session: (Arc<SessionSettings>, Arc<Keyring>),
+    settings: AcceptorSettings,
     connections: u64,
     /// The queue of the operating system may hold more; it tells only of new ones.
     backlog: bool,
     pause: Option<Pause>,
     full: bool,
+}
+
+/// What the acceptor gives to each connection, and when it refuses one.
+pub(super) struct AcceptorSettings {
+    pub(super) max_connections: usize,
+    pub(super) session: (Arc<SessionSettings>, Arc<Keyring>),
+    /// The load balancers, which announce the true peer.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) proxies: Vec<std::net::IpAddr>,
 }
 
 /// Accepting failed, for want of descriptors as a rule; it is tried again after a while.
@@ -56,24 +64,12 @@ struct Pause {
 }
 
 impl Acceptor {
-    pub(super) fn new(
-        mut listener: TcpListener,
-        max_connections: usize,
-        session: (Arc<SessionSettings>, Arc<Keyring>),
-    ) -> io::Result<(Self, Waker)> {
+    pub(super) fn new(mut listener: TcpListener, settings: AcceptorSettings) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let acceptor = Self {
-            poll,
-            listener,
-            max_connections,
-            session,
-            connections: 0,
-            backlog: true,
-            pause: None,
-            full: false,
-        };
+        let acceptor =
+            Self { poll, listener, settings, connections: 0, backlog: true, pause: None, full: false };
         Ok((acceptor, waker))
     }
 
@@ -184,7 +180,7 @@ impl Acceptor {
     fn deal(&mut self, shared: &Shared, stream: TcpStream, peer: std::net::SocketAddr) {
         shared.counters.accepted.add(1);
         let open = shared.loads.open();
-        if open >= self.max_connections {
+        if open >= self.settings.max_connections {
             if !std::mem::replace(&mut self.full, true) {
                 warn!(target: LOG, "{peer}: refused, as are further ones while {open} connections are open");
             }
@@ -200,7 +196,14 @@ impl Acceptor {
         let index = shared.loads.least();
         let lease = Lease::new(&shared.loads, index);
         let id = ConnectionId(self.connections);
-        let connection = Connection::new(stream, peer, id, self.session.clone(), lease, Instant::now());
+        let session = self.settings.session.clone();
+        let connection = Connection::new(stream, peer, id, session, lease, Instant::now());
+        #[cfg(feature = "proxy-protocol")]
+        let connection = if self.settings.proxies.contains(&peer.ip().to_canonical()) {
+            connection.behind_proxy()
+        } else {
+            connection
+        };
         let worker = &shared.workers[index];
         // The receiver lives in the worker's table, so the channel is never closed.
         let _ = worker.inbox.send(Box::new(connection));

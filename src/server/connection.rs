@@ -12,6 +12,8 @@ use mio::net::TcpStream;
 use super::buffers::{Input, Output, Unsent};
 use super::handler::{ConnectionId, Handler, Request};
 use super::load::Lease;
+#[cfg(feature = "proxy-protocol")]
+use super::proxy::{Announced, announced};
 use super::stats::WorkerCounters;
 use super::watchdog::Ticks;
 use crate::keyring::Keyring;
@@ -95,6 +97,9 @@ pub(super) struct Connection {
     linger_ends: Option<Instant>,
     /// When answers were last written.
     last_sent: Option<Instant>,
+    /// A load balancer's header comes first, with the peer's true address.
+    #[cfg(feature = "proxy-protocol")]
+    awaits_proxy_header: bool,
     /// The peer has sent its FIN: read on to the end of file, since no event will tell of it again.
     read_closed: bool,
     lease: Lease,
@@ -153,9 +158,17 @@ impl Connection {
             ending: Ending::No,
             linger_ends: None,
             last_sent: None,
+            #[cfg(feature = "proxy-protocol")]
+            awaits_proxy_header: false,
             read_closed: false,
             lease,
         }
+    }
+
+    /// The same connection, coming from a load balancer that announces the true peer.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) fn behind_proxy(self) -> Self {
+        Self { awaits_proxy_header: true, ..self }
     }
 
     /// Serves the connection for one turn: read, open, handle, seal, write.
@@ -234,6 +247,10 @@ impl Connection {
 
     /// Answers the whole frames that have been read.
     fn answer(&mut self, work: &mut Workspace<'_>) -> io::Result<Progress> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(progress) = self.take_proxy_header(work) {
+            return Ok(progress);
+        }
         let tick = work.ticks.current();
         let mut messages = 0;
         loop {
@@ -287,6 +304,31 @@ impl Connection {
             }
             if overdue || messages >= TURN_MESSAGES {
                 return Ok(Progress::TurnOver);
+            }
+        }
+    }
+
+    /// Takes the load balancer's header, if one is awaited; gives how far that got unless it is there.
+    #[cfg(feature = "proxy-protocol")]
+    fn take_proxy_header(&mut self, work: &mut Workspace<'_>) -> Option<Progress> {
+        if !self.awaits_proxy_header {
+            return None;
+        }
+        match announced(work.input.current.filled()) {
+            Announced::NeedMore(frame_length) => Some(Progress::NeedMore { frame_length }),
+            Announced::Peer(length, peer) => {
+                self.awaits_proxy_header = false;
+                work.input.current.consume(length);
+                if let Some(peer) = peer {
+                    debug!(target: LOG, "{peer}: through the load balancer {}", self.peer);
+                    self.peer = peer;
+                }
+                None
+            }
+            Announced::Invalid => {
+                warn!(target: LOG, "{}: refused: no PROXY protocol v2 header from a load balancer", self.peer);
+                work.counters.unauthenticated.add(1);
+                Some(Progress::Refused)
             }
         }
     }

@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Listens on the first of `addr`'s addresses that can be bound.
-pub(super) fn bind(addr: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
+pub(super) fn bind(addr: impl ToSocketAddrs, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
     let mut last_error = None;
     for addr in addr.to_socket_addrs()? {
-        match listen(addr, backlog) {
+        match listen(addr, backlog, reuse_port) {
             Ok(listener) => return Ok(listener),
             Err(error) => last_error = Some(error),
         }
@@ -19,13 +19,26 @@ pub(super) fn bind(addr: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpList
     }))
 }
 
-fn listen(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // So that a restarted server gets its port although old connections linger in TIME_WAIT. On Windows
     // the option would let a second server take a port that is in use.
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
+    if reuse_port {
+        set_reuse_port(&socket)?;
+    }
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+#[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+fn set_reuse_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(not(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))))]
+fn set_reuse_port(_socket: &Socket) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no SO_REUSEPORT"))
 }

@@ -14,6 +14,8 @@ mod handler;
 mod keys;
 mod listener;
 mod load;
+#[cfg(feature = "proxy-protocol")]
+mod proxy;
 mod shared;
 mod stats;
 mod table;
@@ -38,7 +40,7 @@ pub use stats::{Stats, WorkerStats};
 use crate::keyring::Keyring;
 use crate::protocol::{NonceSequence, SessionSettings};
 use crate::{Error, Key, Phase};
-use acceptor::Acceptor;
+use acceptor::{Acceptor, AcceptorSettings};
 use load::Loads;
 use shared::{Shared, StopState, WorkerSide};
 use stats::ServerCounters;
@@ -77,6 +79,10 @@ pub struct ServerBuilder {
     workers: usize,
     max_connections: usize,
     backlog: u32,
+    #[cfg(unix)]
+    reuse_port: bool,
+    #[cfg(feature = "proxy-protocol")]
+    proxies: Vec<std::net::IpAddr>,
 }
 
 impl Server {
@@ -93,6 +99,10 @@ impl Server {
             workers: thread::available_parallelism().map_or(2, usize::from).max(2),
             max_connections: 65_536,
             backlog: 1024,
+            #[cfg(unix)]
+            reuse_port: false,
+            #[cfg(feature = "proxy-protocol")]
+            proxies: Vec::new(),
         }
     }
 
@@ -116,8 +126,13 @@ impl Server {
         }
         let session = (Arc::new(builder.session), Arc::clone(&keyring));
         let listener = mio::net::TcpListener::from_std(listener);
-        let (acceptor, acceptor_waker) =
-            Acceptor::new(listener, builder.max_connections, session).map_err(failed)?;
+        let settings = AcceptorSettings {
+            max_connections: builder.max_connections,
+            session,
+            #[cfg(feature = "proxy-protocol")]
+            proxies: builder.proxies,
+        };
+        let (acceptor, acceptor_waker) = Acceptor::new(listener, settings).map_err(failed)?;
         let workers =
             (0..builder.workers).map(|_| worker_side()).collect::<io::Result<_>>().map_err(failed)?;
         let nonces = (0..builder.workers).map(|_| NonceSequence::new()).collect::<Result<Vec<_>, Error>>()?;
@@ -197,6 +212,25 @@ impl ServerBuilder {
         self
     }
 
+    /// Lets several processes listen on the same address (`SO_REUSEPORT`), all of which must set it; the operating
+    /// system spreads the connections over them. So a new version of a service can start before the old one stops.
+    /// [`listen`](Self::listen) ignores it, the listener being bound. Default: no.
+    #[cfg(unix)]
+    pub fn reuse_port(mut self, reuse_port: bool) -> Self {
+        self.reuse_port = reuse_port;
+        self
+    }
+
+    /// Expects a PROXY protocol header, version 2, first on each connection from these addresses, which are those of
+    /// your load balancers; handlers and the log then see the true peer (feature `proxy-protocol`). A connection
+    /// from there without one is closed in silence, and so is one from elsewhere with one. The header is not
+    /// sealed: never name an address from which strangers can connect. Default: none.
+    #[cfg(feature = "proxy-protocol")]
+    pub fn proxy_protocol_from(mut self, addrs: impl IntoIterator<Item = std::net::IpAddr>) -> Self {
+        self.proxies.extend(addrs.into_iter().map(|addr| addr.to_canonical()));
+        self
+    }
+
     /// Binds the first of `addr`'s addresses that can be bound.
     ///
     /// # Errors
@@ -204,8 +238,12 @@ impl ServerBuilder {
     /// resolve or can't be bound.
     pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, Error> {
         self.check()?;
-        let listener =
-            listener::bind(addr, self.backlog).map_err(|source| Error::Io { phase: Phase::Bind, source })?;
+        #[cfg(unix)]
+        let reuse_port = self.reuse_port;
+        #[cfg(not(unix))]
+        let reuse_port = false;
+        let listener = listener::bind(addr, self.backlog, reuse_port)
+            .map_err(|source| Error::Io { phase: Phase::Bind, source })?;
         self.listen(listener)
     }
 

@@ -9,6 +9,8 @@
 mod acceptor;
 mod buffers;
 mod connection;
+mod ending;
+mod exchange;
 mod handle;
 mod handler;
 mod keys;

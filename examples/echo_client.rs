@@ -8,9 +8,10 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use common::Failure;
-use falcotcp_sync::{Client, Error, Key, Phase};
+use falcotcp_sync::{Client, Key};
 
 const USAGE: &str = "\
 usage: echo_client [--connect ADDR] [--key-file FILE]
@@ -20,6 +21,9 @@ usage: echo_client [--connect ADDR] [--key-file FILE]
 
 FALCOTCP_LOG=debug in the environment says more (off, error, warn, info, debug, trace; default: warn).";
 
+/// As long as anybody waits at a terminal for one line, connecting anew included.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 fn main() -> ExitCode {
     common::run(USAGE, ["--connect", "--key-file"], talk)
 }
@@ -28,26 +32,21 @@ fn talk([connect, key_file]: [Option<OsString>; 2]) -> Result<(), Failure> {
     let addr = common::text(connect, "127.0.0.1:7878")?;
     let path = key_file.map_or_else(|| "falcotcp.key".into(), PathBuf::from);
     let key = Key::load(&path)?;
-    let connect = || {
-        Client::connect(&addr, &key)
-            .map_err(|error| Failure::because(format_args!("can't connect to {addr}"), error))
-    };
+    // If nobody types for longer than the connection lives, it is made anew before the next line is sent. A line that
+    // the server may have processed is never sent again.
+    let mut client = Client::builder(&key)
+        .request_timeout(TIMEOUT)
+        .reconnect(true)
+        .connect(&addr)
+        .map_err(|error| Failure::because(format_args!("can't connect to {addr}"), error))?;
 
-    let mut client = connect()?;
     let mut input = io::stdin().lock();
     let mut output = io::stdout().lock();
     let mut line = Vec::new();
     let mut response = Vec::new();
     while input.read_until(b'\n', &mut line)? > 0 {
         let message = without_line_end(&line);
-        let mut outcome = client.message_into(message, &mut response);
-        if let Err(Error::ClosedByServer { phase: Phase::Idle }) = outcome {
-            // Nobody typed for longer than the connection lives. Nothing of the message has been sent, so sending it
-            // again can't make the server process it twice.
-            client = connect()?;
-            outcome = client.message_into(message, &mut response);
-        }
-        match outcome {
+        match client.message_into(message, &mut response) {
             Ok(()) => {
                 response.push(b'\n');
                 output.write_all(&response)?;

@@ -18,11 +18,11 @@ pub enum Error {
     /// The empty response: the server did not process this message. Its handler may have failed, or the
     /// message arrived damaged or over the server's limit. The client stays usable unless the server closes.
     Rejected,
-    /// A time-out ran out. Unless it was in [`Phase::Connect`] the server may have received and processed the message.
+    /// A time-out ran out. In [`Phase::Send`] and [`Phase::Receive`] the server may have processed the message.
     TimedOut {
         /// What was going on.
         phase: Phase,
-        /// The time-out that was in force.
+        /// The time-out for this phase. Connecting anew before a message also ends when `request_timeout` is over.
         limit: Duration,
     },
     /// A message or a response is larger than the client's limit.

@@ -38,7 +38,9 @@
 //!   that does not read. A client has one deadline for [connecting](ClientBuilder::connect_timeout) and one for a
 //!   whole [exchange](ClientBuilder::request_timeout), however slowly the bytes come.
 //! - **Errors.** One type, [`Error`], that says what happened and in which [`Phase`]. An error that leaves the
-//!   stream in doubt closes the client ([`Client::is_open`]); nothing is ever sent again by itself.
+//!   stream in doubt closes the client ([`Client::is_open`]). With [`reconnect`](ClientBuilder::reconnect) it connects
+//!   anew by itself. What may have been processed is never sent again, unless you say that it may be
+//!   ([`Client::message_idempotent`]).
 //! - **Panics.** A handler that panics gives the empty response, which the client sees as [`Error::Rejected`]. All
 //!   others go on. That needs `panic = "unwind"`, Cargo's default.
 //! - **Stopping.** [`ServerHandle::shutdown`] answers what has arrived before it closes; a [`Stopper`] does it from
@@ -63,16 +65,23 @@
 //! | answering messages | [`Handler`], [`Request`], [`Response`], [`ConnectionId`] |
 //! | a server that runs: waiting, stopping, counters | [`ServerHandle`], [`Stopper`], [`ShutdownReport`], [`Stats`] |
 //! | talking to a server | [`Client`], [`ClientBuilder`] |
+//! | keys that change while a server runs | [`ServerKeys`] |
 //! | the wire format and the state machines, without sockets | [`protocol`] |
+//! | running a service: sizes, time-outs, keys, load balancers, stopping, alerts | [`guide`] |
 //!
 //! # Features
 //!
-//! `aws-lc-rs`, off by default: AES-GCM of AWS-LC instead of the pure Rust one; needs a C compiler.
+//! All off by default:
+//!
+//! - `aws-lc-rs`: AES-GCM of AWS-LC instead of the pure Rust one; needs a C compiler.
+//! - `r2d2`: `ClientManager`, for pools of clients by the crate of that name.
+//! - `proxy-protocol`: `ServerBuilder::proxy_protocol_from`, for the true peer behind load balancers.
 
 #![forbid(unsafe_code)]
 
 mod client;
 mod error;
+pub mod guide;
 mod key;
 mod keyring;
 pub mod protocol;

@@ -106,8 +106,17 @@ impl Client {
     /// Those of [`message`](Self::message), when `request_timeout` is over or sending again can't help.
     pub fn message_idempotent(&mut self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let mut response = Vec::new();
-        self.core.lock().message_idempotent(message, &mut response)?;
+        self.message_idempotent_into(message, &mut response)?;
         Ok(response)
+    }
+
+    /// [`message_idempotent`](Self::message_idempotent) with the response put into `response`, whose memory is used
+    /// again.
+    ///
+    /// # Errors
+    /// Those of [`message_idempotent`](Self::message_idempotent).
+    pub fn message_idempotent_into(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
+        self.core.lock().message_idempotent(message, response)
     }
 
     /// Tells the server that the client is still there, so that the connection's lifetime starts again.

@@ -2,7 +2,10 @@
 //!
 //! `cargo run --release --example echo_client -- [--connect ADDR] [--key-file FILE]`
 
-mod common;
+#[path = "common/echo.rs"]
+mod echo;
+#[path = "common/failure.rs"]
+mod failure;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
@@ -10,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use common::Failure;
+use failure::Failure;
 use falcotcp_sync::{Client, Key};
 
 const USAGE: &str = "\
@@ -25,11 +28,11 @@ FALCOTCP_LOG=debug in the environment says more (off, error, warn, info, debug, 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    common::run(USAGE, ["--connect", "--key-file"], talk)
+    echo::run(USAGE, ["--connect", "--key-file"], talk)
 }
 
 fn talk([connect, key_file]: [Option<OsString>; 2]) -> Result<(), Failure> {
-    let addr = common::text(connect, "127.0.0.1:7878")?;
+    let addr = echo::text(connect, "127.0.0.1:7878")?;
     let path = key_file.map_or_else(|| "falcotcp.key".into(), PathBuf::from);
     let key = Key::load(&path)?;
     // If nobody types for longer than the connection lives, it is made anew before the next line is sent. A line that

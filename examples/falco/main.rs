@@ -8,12 +8,14 @@ mod failure;
 mod histogram;
 mod keygen;
 mod load;
-mod log_lines;
 mod ping;
 mod send;
 mod serve;
 mod signals;
 mod values;
+
+#[path = "../common/stderr_log.rs"]
+mod stderr_log;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
-    log_lines::start(cli.log)?;
+    stderr_log::start(cli.log).map_err(|error| Failure::because("the log can't be started", error))?;
     match &cli.command {
         Command::Keygen(keygen) => keygen.run(),
         Command::Serve(serve) => serve.run(),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use falcotcp_sync::{Client, Key};
 
-use crate::arguments::Failure;
 use crate::client::{AskError, StoreClient};
 use crate::command;
 use crate::encoding::{self, Answer, Operation};
+use crate::failure::Failure;
 use crate::serve;
 use crate::store::Store;
 use crate::wire::Malformed;

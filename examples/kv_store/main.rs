@@ -15,7 +15,6 @@ mod client;
 mod command;
 mod demo;
 mod encoding;
-mod logging;
 mod serve;
 mod service;
 mod sessions;
@@ -23,9 +22,20 @@ mod shell;
 mod store;
 mod wire;
 
+#[path = "../common/environment_log.rs"]
+mod environment_log;
+#[path = "../common/failure.rs"]
+mod failure;
+#[path = "../common/flags.rs"]
+mod flags;
+#[path = "../common/key_file.rs"]
+mod key_file;
+#[path = "../common/signal_flag.rs"]
+mod signal_flag;
+
 use std::process::ExitCode;
 
-use arguments::Failure;
+use failure::Failure;
 
 const USAGE: &str = "\
 usage: kv_store                                                          a demonstration
@@ -46,21 +56,11 @@ commands; without one, the client reads one a line from standard input:
 FALCOTCP_LOG=debug in the environment says more (off, error, warn, info, debug, trace; default: warn).";
 
 fn main() -> ExitCode {
-    match arguments::words().and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(message)) => {
-            eprintln!("{message}\n\n{USAGE}");
-            ExitCode::from(2)
-        }
-        Err(Failure::Run(message)) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
-    }
+    failure::exit_status(arguments::words().and_then(run), USAGE)
 }
 
 fn run(words: Vec<String>) -> Result<(), Failure> {
-    logging::start()?;
+    environment_log::start()?;
     let mut words = words.into_iter();
     match words.next().as_deref() {
         None => demo::run(),

@@ -4,9 +4,10 @@ use std::io::{self, BufRead};
 
 use falcotcp_sync::Key;
 
-use crate::arguments::{self, ADDRESS, Failure, KEY_FILE};
+use crate::arguments::{self, ADDRESS, KEY_FILE};
 use crate::client::StoreClient;
 use crate::command::{self, CommandError};
+use crate::failure::Failure;
 
 pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<(), Failure> {
     let ([connect, key_file], command) = arguments::flags(["--connect", "--key-file"], words)?;

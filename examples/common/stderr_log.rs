@@ -2,14 +2,12 @@
 
 use std::io::{self, Write};
 
-use log::{LevelFilter, Log, Metadata, Record};
-
-use crate::failure::Failure;
+use log::{LevelFilter, Log, Metadata, Record, SetLoggerError};
 
 /// Writes records from `level` on.
-pub(crate) fn start(level: LevelFilter) -> Result<(), Failure> {
+pub(crate) fn start(level: LevelFilter) -> Result<(), SetLoggerError> {
     log::set_max_level(level);
-    log::set_logger(&StandardError).map_err(|error| Failure::because("the log can't be started", error))
+    log::set_logger(&StandardError)
 }
 
 struct StandardError;

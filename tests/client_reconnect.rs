@@ -237,3 +237,53 @@ fn a_pool_serves_many_threads_and_replaces_what_is_broken() {
     run();
     assert_eq!(server.stats().messages, 40);
 }
+
+#[test]
+fn an_address_that_hangs_does_not_use_up_the_time_of_the_others() {
+    let hung = TcpListener::bind("127.0.0.1:0").expect("binding");
+    let good = echo_server(server(1));
+    let addrs = [hung.local_addr().expect("an address"), good.local_addr()];
+    let mut client = Client::builder(&key())
+        .reconnect(true)
+        .connect_timeout(2 * SHORT)
+        .connect(&addrs[..])
+        .expect("the second address accepts");
+    assert_eq!(client.peer_addr(), Some(addrs[1]));
+    assert_eq!(client.message(b"hello").expect("an answer"), b"hello");
+}
+
+#[test]
+fn a_healthy_address_is_found_beside_one_that_hangs_however_short_the_requests_time_is() {
+    let (first, good) = (echo_server(server(1)), echo_server(server(1)));
+    let addrs = [first.local_addr(), good.local_addr()];
+    let mut client = Client::builder(&key())
+        .reconnect(true)
+        .request_timeout(2 * SHORT)
+        .connect(&addrs[..])
+        .expect("connecting");
+    drop(first);
+    let mut hung = None;
+    eventually("the port is free", || {
+        hung = TcpListener::bind(addrs[0]).ok();
+        hung.is_some()
+    });
+    assert_eq!(client.message(b"hello").expect("the second address accepts"), b"hello");
+}
+
+#[test]
+fn an_idempotent_message_that_was_sent_once_is_never_said_to_be_unsent() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        // Nobody listens any more when this one is closed.
+        drop(listener);
+        std::io::Read::read_exact(&mut stream, &mut [0; 157]).expect("an establishment");
+        std::io::Write::write_all(&mut stream, &[0xFF]).expect("accepting");
+        std::io::Read::read_exact(&mut stream, &mut [0; 9 + 28 + 5]).expect("a message");
+    });
+    let mut client =
+        Client::builder(&key()).reconnect(true).request_timeout(2 * SHORT).connect(addr).expect("connecting");
+    let error = client.message_idempotent(b"hello").expect_err("nobody answers");
+    assert!(error.was_sent(), "{error:?}");
+}

@@ -137,3 +137,14 @@ fn a_panic_of_the_caller_closes_the_client() {
     assert!(outcome.is_err());
     assert!(matches!(client.message(b"next"), Err(Error::Closed)));
 }
+
+#[test]
+fn a_client_may_be_idle_after_a_pipeline_for_longer_than_a_request_may_take() {
+    let server = echo_server(server(2));
+    let limit = Duration::from_millis(300);
+    let mut client =
+        Client::builder(&key()).request_timeout(limit).connect(server.local_addr()).expect("connecting");
+    client.messages(&["one", "two"]).expect("a connection in order");
+    std::thread::sleep(limit);
+    client.ping().expect("a connection in order");
+}

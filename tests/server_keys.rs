@@ -165,3 +165,31 @@ fn keys_are_rotated_under_load_without_a_failed_request() {
     assert_eq!(server.stats().withdrawn, 0);
     assert_eq!(server.shutdown(PATIENCE).expect("a report").cut, 0);
 }
+
+#[test]
+fn a_large_answer_goes_out_under_a_key_that_was_withdrawn_and_nothing_more_is_handled() {
+    let entered = Arc::new(Barrier::new(2));
+    let open = Arc::new(AtomicBool::new(false));
+    let (barrier, gate) = (Arc::clone(&entered), Arc::clone(&open));
+    let server = common::server(1)
+        .bind("127.0.0.1:0")
+        .expect("binding")
+        .spawn(move |_: &[u8]| {
+            barrier.wait();
+            while !gate.load(SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            vec![7; 12 << 20]
+        })
+        .expect("spawning");
+    let mut peer = common::Peer::establish(server.local_addr());
+    // Large, so that reading goes on in the same turn.
+    peer.send_message(&vec![1; 100_000]);
+    entered.wait();
+    server.keys().withdraw("default");
+    peer.send_message(b"too late");
+    open.store(true, SeqCst);
+    assert_eq!(peer.response(), Some(vec![7; 12 << 20]));
+    assert_eq!(peer.rest(), b"");
+    assert_eq!((server.stats().messages, server.stats().withdrawn), (1, 1));
+}

@@ -233,3 +233,47 @@ fn a_server_that_was_bound_and_never_spawned_gives_its_port_back() {
     drop(bound);
     drop(server(2).bind(addr).expect("the same port"));
 }
+
+#[test]
+fn no_message_gets_anothers_answer_when_the_server_stops_in_the_middle_of_a_frame() {
+    let large = 12 << 20;
+    let server = server(2)
+        .bind("127.0.0.1:0")
+        .expect("binding")
+        .spawn(move |message: &[u8]| if message == b"large" { vec![7; large] } else { message.to_vec() })
+        .expect("spawning");
+    let mut peer = Peer::establish(server.local_addr());
+    let (first, second, third) = (peer.message(b"large"), peer.message(b"second"), peer.message(b"third"));
+    peer.send(&first[..10]);
+    eventually("half a frame has arrived", || server.stats().bytes_in >= 157 + 10);
+    let stopper = server.stopper();
+    stopper.stop_within(PATIENCE);
+    // Time for the turn in which the server sees that the frame has only begun.
+    assert!(peer.is_open_for(Duration::from_millis(100)));
+    peer.send(&[&first[10..], &second[..]].concat());
+    eventually("its answer waits for the peer to read", || server.stats().messages == 1);
+    // The connection may have ended by now, so that this is no error of ours.
+    let _ = peer.stream.write_all(&third);
+    assert_eq!(peer.response(), Some(vec![7; large]));
+    assert_eq!(peer.rest(), b"", "an answer after the last one");
+    server.wait().expect("a report");
+}
+
+#[test]
+fn a_stop_in_the_middle_of_accepting_closes_every_connection() {
+    for round in 0..200u64 {
+        let server = echo_server(server(1));
+        let stopper = server.stopper();
+        let mut peers: Vec<_> = (0..6).map(|_| Peer::connect(server.local_addr())).collect();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(round % 40 * 5) {
+            std::hint::spin_loop();
+        }
+        server.shutdown(Duration::ZERO).expect("a report");
+        // Also while something keeps the server's memory.
+        for peer in &mut peers {
+            peer.assert_closed_in_silence();
+        }
+        drop(stopper);
+    }
+}

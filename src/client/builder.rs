@@ -55,8 +55,8 @@ impl ClientBuilder {
         }
     }
 
-    /// How long connecting may take: the TCP connection and the establishment together. Resolving a name is not
-    /// counted. Default: 5 s.
+    /// How long connecting may take: the TCP connection and the establishment together, and all addresses together, each
+    /// of which gets its share. Resolving a name is not counted. Default: 5 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = timeout;
         self
@@ -83,7 +83,7 @@ impl ClientBuilder {
     }
 
     /// Whether the client pings by itself while it is idle, so that its connection never reaches its lifetime. One
-    /// background thread does so for all clients of the program; it ends with the last of them. Default: no.
+    /// background thread does so for all clients of the program; it ends an interval after the last of them. Default: no.
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.keep_alive = keep_alive;
         self

@@ -69,14 +69,22 @@ impl Core {
         self.check(message)?;
         let deadline = self.settings.deadline();
         let mut backoff = Backoff::new();
+        let mut sent_before = None;
         loop {
-            let outcome = self.exchange(deadline, |core| core.request(message, response, deadline));
-            match outcome {
-                Err(Error::ClosedByServer { .. } | Error::Io { .. })
-                    if self.settings.reconnect && backoff.pause(deadline) =>
-                {
-                    debug!(target: LOG, "sending an idempotent message again");
+            match self.exchange(deadline, |core| core.request(message, response, deadline)) {
+                Err(error @ (Error::ClosedByServer { .. } | Error::Io { .. })) if self.settings.reconnect => {
+                    if error.was_sent() {
+                        sent_before = Some(error);
+                        if backoff.pause(deadline) {
+                            debug!(target: LOG, "sending an idempotent message again");
+                            continue;
+                        }
+                        return sent_before.map_or(Ok(()), Err);
+                    }
+                    return Err(sent_before.unwrap_or(error));
                 }
+                // What an earlier attempt may have done is what the caller must know.
+                Err(error) if !error.was_sent() => return Err(sent_before.unwrap_or(error)),
                 outcome => return outcome,
             }
         }
@@ -104,8 +112,8 @@ impl Core {
         if self.link.is_some()
             && let Err(error) = self.pass_over_unasked().and_then(|()| self.ping_now())
         {
-            debug!(target: LOG, "found closed while idle: {error}");
             self.link = None;
+            debug!(target: LOG, "found closed while idle: {error}");
         }
         self.last_used = now;
         crate::protocol::later(now, interval)
@@ -124,8 +132,9 @@ impl Core {
     #[cfg(feature = "r2d2")]
     pub(super) fn check_idle(&mut self) -> Result<(), Error> {
         let outcome = self.pass_over_unasked().and_then(|()| self.ping_now());
-        if outcome.is_err() {
-            self.link = None;
+        match &outcome {
+            Ok(()) => self.last_used = Instant::now(),
+            Err(_) => self.link = None,
         }
         outcome
     }
@@ -193,7 +202,8 @@ impl Core {
         self.link = None;
         let mut backoff = Backoff::new();
         loop {
-            match self.try_each_address(deadline) {
+            // What came behind the acceptance is no answer to a message that is still to be sent.
+            match self.try_each_address(deadline).and_then(|()| self.pass_over_unasked()) {
                 Err(error) if !error.may_pass() || !backoff.pause(deadline) => return Err(error),
                 Err(error) => debug!(target: LOG, "connecting again after a pause: {error}"),
                 Ok(()) => return Ok(()),
@@ -204,9 +214,15 @@ impl Core {
     /// Connects to the first address that accepts, before the deadline; the error is that of the last one tried.
     fn try_each_address(&mut self, deadline: Instant) -> Result<(), Error> {
         let mut last_error = None;
-        for index in self.target.candidates() {
-            let deadline = deadline.min(later(self.settings.connect_timeout));
-            match self.establish(index, deadline) {
+        let candidates = self.target.candidates();
+        for (tried, &index) in candidates.iter().enumerate() {
+            // Each has its share of the time that is left, so that one that hangs does not use up the others'.
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && last_error.is_some() {
+                break;
+            }
+            let share = left / u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
+            match self.establish(index, later(share.min(self.settings.connect_timeout))) {
                 Ok(()) => return Ok(()),
                 Err(error @ Error::Random(_)) => return Err(error),
                 Err(error) => {

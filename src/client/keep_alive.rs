@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ pub(super) fn register(client: &Arc<Mutex<Core>>, interval: Duration) -> io::Res
 fn keep_alive() {
     let mut schedule = SCHEDULE.lock();
     loop {
-        // Whoever was dropped must not keep the thread until it would have been due.
+        // Whoever was dropped keeps the thread no longer than until it would have been due.
         schedule.entries.retain(|entry| entry.client.strong_count() > 0);
         let Some(next) = schedule.entries.peek() else {
             schedule.is_running = false;
@@ -59,11 +60,13 @@ fn keep_alive() {
         let Some(mut entry) = schedule.entries.pop() else { continue };
         drop(schedule);
         if let Some(client) = entry.client.upgrade() {
-            // A client that is locked is in an exchange, so it is not idle.
-            entry.due = match client.try_lock() {
-                Some(mut client) => client.keep_alive(entry.interval),
-                None => crate::protocol::later(Instant::now(), entry.interval),
-            };
+            // A client that is locked is in an exchange, so it is not idle. And the application's logger may panic, which
+            // must not end the thread for all the others.
+            let looked_after = catch_unwind(AssertUnwindSafe(|| {
+                client.try_lock().map(|mut client| client.keep_alive(entry.interval))
+            }));
+            let next = looked_after.ok().flatten();
+            entry.due = next.unwrap_or_else(|| crate::protocol::later(Instant::now(), entry.interval));
         }
         schedule = SCHEDULE.lock();
         schedule.entries.push(entry);

@@ -123,7 +123,12 @@ impl Pipeline<'_> {
         each: &mut impl FnMut(Result<&[u8], Error>),
     ) -> Result<(), Error> {
         loop {
+            let is_idle = self.pending.is_empty();
             self.seal_batch(messages)?;
+            if is_idle {
+                // What the iterator took while nothing was in flight is not the server's time.
+                self.deadline = self.settings.deadline();
+            }
             self.send_batch()?;
             self.give_unsent(each);
             if self.pending.is_empty() {
@@ -212,7 +217,9 @@ impl Pipeline<'_> {
                     self.give_unsent(each);
                     is_first = false;
                     self.deadline = self.settings.deadline();
-                    self.link.session.begin_exchange(self.deadline);
+                    if self.link.session.unanswered() > 0 {
+                        self.link.session.begin_exchange(self.deadline);
+                    }
                     continue;
                 }
                 Err(fault) => return Err(self.settings.error(Phase::Receive, fault)),

@@ -38,13 +38,18 @@ impl Target {
         Self { addrs: addrs.into_iter().map(|addr| Address { addr, failed: None }).collect(), cipher }
     }
 
-    /// The addresses to try, in turn: those that have not just failed, or else all of them.
+    /// The addresses to try, in turn: those that have not just failed, or else all of them, the longest ago first.
     pub(super) fn candidates(&self) -> Vec<usize> {
         let all = 0..self.addrs.len();
         let is_good =
             |index: &usize| self.addrs[*index].failed.is_none_or(|failed| failed.elapsed() >= AVOIDED);
         let good: Vec<usize> = all.clone().filter(is_good).collect();
-        if good.is_empty() { all.collect() } else { good }
+        if !good.is_empty() {
+            return good;
+        }
+        let mut avoided: Vec<usize> = all.collect();
+        avoided.sort_by_key(|index| self.addrs[*index].failed);
+        avoided
     }
 
     pub(super) fn addr(&self, index: usize) -> &SocketAddr {
@@ -82,15 +87,17 @@ impl Backoff {
         Self { next: FIRST_PAUSE }
     }
 
-    /// Pauses; `false` at once when the deadline would be over by then.
+    /// Pauses; `false` at once when there is no time for another attempt.
     pub(super) fn pause(&mut self, deadline: Instant) -> bool {
         // Without random bytes the pause is merely a whole one.
         let random = SysRng.try_next_u32().unwrap_or(u32::MAX);
         let pause = self.next.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX));
-        if Instant::now() + pause >= deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left < FIRST_PAUSE {
             return false;
         }
-        thread::sleep(pause);
+        // Half of what is left is for the attempt.
+        thread::sleep(pause.min(left / 2));
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         true
     }
@@ -111,7 +118,7 @@ mod tests {
         target.avoid(2);
         assert_eq!(target.candidates(), [1]);
         target.avoid(1);
-        assert_eq!(target.candidates(), [0, 1, 2]);
+        assert_eq!(target.candidates(), [0, 2, 1], "all have failed: the longest ago first");
         target.accepted(2);
         assert_eq!(target.candidates(), [2]);
     }

@@ -83,7 +83,7 @@ impl Acceptor {
         {}
         let Self { mut poll, listener, .. } = self;
         drop(listener);
-        let _ = catch_unwind(AssertUnwindSafe(|| drain(&mut poll, &mut events, shared)));
+        while catch_unwind(AssertUnwindSafe(|| drain(&mut poll, &mut events, shared))).is_err() {}
         shared.stop.finish();
         shared.ticks.advance();
         shared.wake_workers();
@@ -122,8 +122,8 @@ impl Acceptor {
         if let Err(error) = self.poll.poll(events, timeout)
             && error.kind() != ErrorKind::Interrupted
         {
-            error!(target: LOG, "waiting for connections failed: {error}");
             std::thread::sleep(FIRST_PAUSE);
+            error!(target: LOG, "waiting for connections failed: {error}");
         }
     }
 
@@ -165,10 +165,10 @@ impl Acceptor {
 
     fn pause(&mut self, error: &io::Error) {
         let length = self.pause.as_ref().map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
-        if self.pause.is_none() {
+        let previous = self.pause.replace(Pause { ends: Instant::now() + length, length });
+        if previous.is_none() {
             warn!(target: LOG, "accepting failed, trying again until it works: {error}");
         }
-        self.pause = Some(Pause { ends: Instant::now() + length, length });
     }
 
     fn end_pause(&mut self) {
@@ -220,7 +220,7 @@ fn drain(poll: &mut Poll, events: &mut Events, shared: &Shared) {
         shared.ticks.advance();
         // What waits behind a handler is answered by the other workers, or closed.
         for index in 0..shared.workers.len() {
-            relieve(shared, index, Instant::now(), Takers::Idle);
+            relieve(shared, index, Instant::now(), Takers::Busy);
         }
         shared.offer_overflow();
     }

@@ -55,6 +55,8 @@ pub(super) struct Connection {
     pub(super) ending: Ending,
     /// When a connection that lingers is over.
     pub(super) linger_ends: Option<Instant>,
+    /// While the server stops: how many bytes, at most, of those that arrived before are still to be read.
+    pub(super) arrived: Option<usize>,
     /// When answers were last written.
     pub(super) last_sent: Option<Instant>,
     /// A load balancer's header comes first, with the peer's true address.
@@ -74,6 +76,8 @@ pub(super) enum Ending {
     AfterFrame,
     /// The peer has sent all it will: close when the responses are out.
     Close,
+    /// The server stops and the last frame is answered: nothing more is read.
+    Answered,
     /// The peer is in the middle of a message that is too large: close when it has read our answer. Closing at once
     /// would reset the connection and with it the answer.
     Linger,
@@ -101,6 +105,7 @@ impl Connection {
             unsent: Unsent::default(),
             ending: Ending::No,
             linger_ends: None,
+            arrived: None,
             last_sent: None,
             #[cfg(feature = "proxy-protocol")]
             awaits_proxy_header: false,
@@ -127,20 +132,21 @@ impl Connection {
     }
 
     fn turn(&mut self, work: &mut Workspace<'_>) -> io::Result<Verdict> {
-        if self.is_key_withdrawn() {
-            self.log_withdrawal();
-            return Ok(Verdict::Close);
-        }
         if !self.unsent.is_empty() && !self.send_unsent(work)? {
             return Ok(Verdict::Keep);
         }
         match self.ending {
+            Ending::No | Ending::AfterFrame if self.is_key_withdrawn() => {
+                self.note_withdrawal(work);
+                self.linger(work)
+            }
             Ending::No | Ending::AfterFrame => {
                 work.input.resume(std::mem::take(&mut self.unfinished));
                 let verdict = self.exchange(work);
                 self.unfinished = work.input.set_aside();
                 verdict
             }
+            Ending::Answered => Ok(Verdict::Keep),
             Ending::Close => Ok(Verdict::Close),
             Ending::Linger => self.linger(work),
             Ending::Lingering | Ending::Farewell => self.discard(work),
@@ -156,6 +162,11 @@ impl Connection {
 
     pub(super) fn log_expiry(&self) {
         debug!(target: LOG, "{}: closed at its deadline: {:?}", self.peer, self.deadline().expiry);
+    }
+
+    pub(super) fn note_withdrawal(&self, work: &Workspace<'_>) {
+        work.counters.withdrawn.add(1);
+        self.log_withdrawal();
     }
 
     pub(super) fn log_withdrawal(&self) {

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use super::connection::{Connection, Ending, Verdict, Workspace};
 use super::exchange::TURN_BYTES;
 
@@ -15,6 +17,9 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A peer that has had no answer for so long has read the last one.
 const ANSWERS_READ: Duration = Duration::from_secs(1);
+
+/// What a socket's buffer is taken to hold when the system does not say.
+const LARGEST_BUFFER: usize = 8 << 20;
 
 impl Connection {
     /// Sends our FIN behind the last answer and gives the peer a while to read it.
@@ -36,6 +41,15 @@ impl Connection {
     pub(super) fn say_farewell(&mut self, now: Instant) -> bool {
         let is_active = self.last_sent.is_some_and(|sent| now.saturating_duration_since(sent) < ANSWERS_READ);
         is_active && self.half_close(Ending::Farewell, now + FAREWELL).is_ok()
+    }
+
+    /// From now on only what has arrived by now is answered, which is no more than the socket's buffer holds. A peer that
+    /// goes on sending must not hold up the server's end.
+    pub(super) fn limit_to_arrived(&mut self) {
+        if self.arrived.is_none() {
+            let buffered = SockRef::from(&self.stream).recv_buffer_size();
+            self.arrived = Some(buffered.unwrap_or(LARGEST_BUFFER));
+        }
     }
 
     /// Ends the connection with the frame that has begun: what comes behind it arrived after the server was stopped.
@@ -64,7 +78,9 @@ impl Connection {
             }
         }
         if received > 0 && self.ending == Ending::Farewell {
-            self.linger_ends = Some(work.now + FAREWELL);
+            // It still sends, so it has not read our FIN. But it must not hold up the server's end for ever.
+            let at_the_latest = self.last_sent.map(|sent| sent + LINGER);
+            self.linger_ends = Some(work.now + FAREWELL).min(at_the_latest);
         }
         if received < TURN_BYTES {
             return Ok(Verdict::Keep);

@@ -79,6 +79,12 @@ impl Connection {
             if received >= TURN_BYTES {
                 return self.finish_turn(work, Verdict::Again);
             }
+            if self.arrived == Some(0) && self.ending == Ending::No {
+                if work.input.current.is_empty() {
+                    return self.finish_turn(work, Verdict::Keep);
+                }
+                self.ending = Ending::AfterFrame;
+            }
             let room = work.input.current.room(frame_length);
             let wanted = room.len();
             match self.stream.read(room) {
@@ -90,6 +96,7 @@ impl Connection {
                     work.input.current.received(count);
                     work.counters.bytes_in.add(count as u64);
                     received += count;
+                    self.arrived = self.arrived.map(|left| left.saturating_sub(count));
                     drained = SHORT_READ_DRAINS && count < wanted && !self.read_closed;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => drained = true,
@@ -144,7 +151,13 @@ impl Connection {
             work.input.current.consume(taken);
             if self.ending == Ending::AfterFrame {
                 work.input.clear();
+                self.ending = Ending::Answered;
                 return Ok(Progress::LastAnswered);
+            }
+            if self.is_key_withdrawn() {
+                self.note_withdrawal(work);
+                work.input.clear();
+                return Ok(Progress::Ended);
             }
             // A handler that took long must delay no further answers, nor the other connections. The ticks cost nothing to
             // read but stand while the watchdog sleeps, so one look at the clock is for the first message.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::shared::Shared;
 use crate::{Error, Key};
 
-/// The keys that a running server accepts. Clones change the same server.
+/// The keys that a running server accepts. Clones change the same server, and keep its handler and buffers in memory, also
+/// when it has ended.
 ///
 /// To replace a key without a failed request:
 ///
@@ -53,7 +54,7 @@ impl ServerKeys {
     /// Accepts the key of this name no more and closes the connections that live under it; `false` when there is no
     /// such key.
     ///
-    /// A message that a handler is answering still gets its response; nothing that arrives afterwards is processed.
+    /// A message that a handler is answering still gets its response; no further one is handled.
     pub fn withdraw(&self, name: &str) -> bool {
         let found = self.shared.keyring.withdraw(name);
         if found {

@@ -106,16 +106,19 @@ impl Shared {
         }
     }
 
-    /// Closes the connections in `table` that live under a key which is accepted no more.
+    /// Closes the connections in `table` that live under a key which is accepted no more. Those with an answer that is
+    /// not sent yet are closed by their workers when it is.
     pub(super) fn close_withdrawn(&self, table: &mut Table) {
-        table.close_if(|connection, _| {
-            let is_over = connection.is_key_withdrawn();
-            if is_over {
+        table.close_if(
+            |connection| {
+                let has_answers_out = connection.wants_to_write() || connection.is_lingering();
+                connection.is_key_withdrawn() && !has_answers_out
+            },
+            |connection, _| {
                 self.counters.withdrawn.add(1);
                 connection.log_withdrawal();
-            }
-            is_over
-        });
+            },
+        );
     }
 
     /// Sees to it that the connections under a key that was withdrawn are closed: those of a worker that is held up
@@ -156,6 +159,7 @@ impl Shared {
         };
         for (index, worker) in self.workers.iter().enumerate() {
             let messages = worker.counters.messages.get();
+            stats.withdrawn += worker.counters.withdrawn.get();
             stats.unauthenticated += worker.counters.unauthenticated.get();
             stats.messages += messages;
             stats.rejected += worker.counters.rejected.get();

@@ -82,6 +82,7 @@ pub(super) struct ServerCounters {
 #[repr(align(128))]
 pub(super) struct WorkerCounters {
     pub(super) unauthenticated: Counter,
+    pub(super) withdrawn: Counter,
     pub(super) messages: Counter,
     pub(super) rejected: Counter,
     pub(super) pings: Counter,

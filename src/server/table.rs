@@ -147,8 +147,8 @@ impl Table {
         if let Err(error) = self.poll.poll(&mut self.events, timeout)
             && error.kind() != io::ErrorKind::Interrupted
         {
-            error!(target: LOG, "waiting for connections failed: {error}");
             std::thread::sleep(Duration::from_millis(10));
+            error!(target: LOG, "waiting for connections failed: {error}");
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
@@ -208,18 +208,33 @@ impl Table {
         }
     }
 
-    /// Closes every connection for which `is_over` holds and that is not out for its turn. `is_over` is also told
-    /// whether the connection is ready for one.
-    pub(super) fn close_if(&mut self, mut is_over: impl FnMut(&Connection, bool) -> bool) {
+    /// Closes every connection for which `is_over` holds and that is not out for its turn. Each is given to `closed`, with
+    /// whether it was ready for a turn.
+    pub(super) fn close_if(
+        &mut self,
+        is_over: impl Fn(&Connection) -> bool,
+        mut closed: impl FnMut(&Connection, bool),
+    ) {
+        let mut over = Vec::new();
         for index in 0..self.slots.len() {
-            let slot = &self.slots[index];
+            let slot = &mut self.slots[index];
             let is_ready = slot.state == State::Ready;
-            if slot.connection.as_deref().is_some_and(|connection| is_over(connection, is_ready)) {
+            if let Some(connection) = slot.connection.take_if(|connection| is_over(connection)) {
                 self.vacate(index);
+                over.push((connection, is_ready));
             }
         }
         let slots = &self.slots;
         self.ready.retain(|index| slots[*index].state == State::Ready);
+        // Only now that the table is in order, since the application's logger may panic.
+        for (connection, is_ready) in over {
+            closed(&connection, is_ready);
+        }
+    }
+
+    /// Takes a connection that was dealt and has not been admitted yet.
+    pub(super) fn next_dealt(&mut self) -> Option<Box<Connection>> {
+        self.inbox.try_recv().ok()
     }
 
     /// Frees the places of connections that were lost in their turn.

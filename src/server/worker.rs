@@ -89,6 +89,9 @@ fn serve(
 ) {
     let side = &shared.workers[index];
     let phase_before = shared.stop.phase();
+    if phase_before == StopPhase::Draining {
+        connection.limit_to_arrived();
+    }
     side.begin_serving();
     shared.rouse_watchdog(index);
     let verdict = MutexGuard::unlocked(table, || connection.serve(work));
@@ -137,10 +140,10 @@ fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, work: &mut Worksp
 
 /// Closes whatever is left when the time for draining is over.
 pub(super) fn finish(shared: &Shared, table: &mut Table) {
-    table.close_if(|connection, is_ready| {
-        count_closed(shared, connection, is_ready);
-        true
-    });
+    table.close_if(|_| true, |connection, is_ready| count_closed(shared, connection, is_ready));
+    while let Some(connection) = table.next_dealt() {
+        count_closed(shared, &connection, false);
+    }
     while let Ok(connection) = shared.overflow.1.try_recv() {
         count_closed(shared, &connection, true);
     }

@@ -71,22 +71,18 @@ impl Core {
         let mut backoff = Backoff::new();
         let mut sent_before = None;
         loop {
-            match self.exchange(deadline, |core| core.request(message, response, deadline)) {
-                Err(error @ (Error::ClosedByServer { .. } | Error::Io { .. })) if self.settings.reconnect => {
-                    if error.was_sent() {
-                        sent_before = Some(error);
-                        if backoff.pause(deadline) {
-                            debug!(target: LOG, "sending an idempotent message again");
-                            continue;
-                        }
-                        return sent_before.map_or(Ok(()), Err);
-                    }
-                    return Err(sent_before.unwrap_or(error));
-                }
+            let outcome = self.exchange(deadline, |core| core.request(message, response, deadline));
+            let Err(error) = outcome else { return Ok(()) };
+            if !error.was_sent() {
                 // What an earlier attempt may have done is what the caller must know.
-                Err(error) if !error.was_sent() => return Err(sent_before.unwrap_or(error)),
-                outcome => return outcome,
+                return Err(sent_before.unwrap_or(error));
             }
+            let may_help = matches!(error, Error::ClosedByServer { .. } | Error::Io { .. });
+            if !self.settings.reconnect || !may_help || !backoff.pause(deadline) {
+                return Err(error);
+            }
+            debug!(target: LOG, "sending an idempotent message again after: {error}");
+            sent_before = Some(error);
         }
     }
 

@@ -57,6 +57,7 @@ enum Progress {
 }
 
 impl Connection {
+    /// Reads and answers until nothing is left, the turn is over, or the connection is.
     pub(super) fn exchange(&mut self, work: &mut Workspace<'_>) -> io::Result<Verdict> {
         let mut received = 0;
         let mut drained = false;

@@ -51,7 +51,7 @@
 //! # Handlers that block
 //!
 //! A handler may block. The other connections of its worker are taken over by workers that have nothing to do, within
-//! a millisecond or two; [`Stats::redealt`](crate::Stats::redealt) counts them. What does wait is:
+//! a millisecond or two; [`Stats::redealt`](crate::Stats::redealt) counts such moves among others. What does wait is:
 //!
 //! - the later messages of the same connection, which are answered in their order;
 //! - everybody, when every worker is in a handler.
@@ -702,7 +702,7 @@
 //! | `expired` | it is a large part of `accepted` | clients without keep-alive, or lifetimes that differ |
 //! | `withdrawn` | it grows by more than you expect when a key changes | clients that nobody has told |
 //! | `cut` | it is not 0 after a stop | the drain is shorter than what handlers or slow peers take |
-//! | `redealt` | it is a large part of `messages` | handlers block: not wrong, but have enough workers |
+//! | `redealt` | it is a large part of `messages` | handlers block: not wrong, but have enough workers. A few moves are normal under any load |
 //! | `messages` | it stands still while `open` does not | handlers hang, all of them |
 //!
 //! The error lines of `falcotcp_sync::server` and `falcotcp_sync::server::connection` are worth an alert each, and so

@@ -15,8 +15,10 @@ use super::connection::Connection;
 use super::handle::ShutdownReport;
 use super::handler::ConnectionId;
 use super::load::Lease;
+use super::moves::{Takers, relieve};
 use super::shared::{Shared, StopPhase};
-use super::watchdog::{Takers, Watchdog, relieve};
+use super::watchdog::Watchdog;
+use super::worker_side::Dealt;
 use crate::keyring::Keyring;
 use crate::protocol::SessionSettings;
 
@@ -88,15 +90,13 @@ impl Acceptor {
         shared.ticks.advance();
         shared.wake_workers();
         // A worker in a long handler closes the rest of its connections only afterwards: that is done for it.
-        for worker in &shared.workers {
-            if let Some(mut table) = worker.table.try_lock() {
-                let _ = catch_unwind(AssertUnwindSafe(|| super::worker::finish(shared, &mut table)));
-            }
-        }
+        finish_all(shared);
         for worker in workers {
             // Workers catch every panic, so there is none to pass on.
             let _ = worker.join();
         }
+        // What a worker gave to another in its last turn, when that one had ended already.
+        finish_all(shared);
         let report =
             ShutdownReport { drained: shared.counters.drained.get(), cut: shared.counters.cut.get() };
         let _ = catch_unwind(|| {
@@ -204,11 +204,17 @@ impl Acceptor {
         } else {
             connection
         };
-        let worker = &shared.workers[index];
-        // The receiver lives in the worker's table, so the channel is never closed.
-        let _ = worker.inbox.send(Box::new(connection));
-        worker.wake_if_waiting();
+        shared.workers[index].deal(Dealt { connection: Box::new(connection), is_ready: false });
         shared.watch_if_serving(index);
+    }
+}
+
+/// Closes what is left in the tables that no worker uses at the moment.
+fn finish_all(shared: &Shared) {
+    for worker in &shared.workers {
+        if let Some(mut table) = worker.table.try_lock() {
+            let _ = catch_unwind(AssertUnwindSafe(|| super::worker::finish(shared, &mut table)));
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use mio::net::TcpStream;
 use super::buffers::{Input, Output, Unsent};
 use super::handler::{ConnectionId, Handler};
 use super::load::Lease;
-use super::stats::WorkerCounters;
-use super::watchdog::Ticks;
+use super::ticks::Ticks;
+use super::worker_side::WorkerSide;
 use crate::keyring::Keyring;
 use crate::protocol::{Deadline, Expiry, NonceSequence, ServerSession, SessionSettings};
 use crate::read_buffer::ReadBuffer;
@@ -22,7 +22,7 @@ pub(super) const LOG: &str = "falcotcp_sync::server::connection";
 /// What a worker lends to the connection that it serves.
 pub(super) struct Workspace<'w> {
     pub(super) handler: &'w dyn Handler,
-    pub(super) counters: &'w WorkerCounters,
+    pub(super) side: &'w WorkerSide,
     pub(super) ticks: &'w Ticks,
     pub(super) nonces: NonceSequence,
     pub(super) input: Input,
@@ -165,7 +165,7 @@ impl Connection {
     }
 
     pub(super) fn note_withdrawal(&self, work: &Workspace<'_>) {
-        work.counters.withdrawn.add(1);
+        work.side.counters.withdrawn.add(1);
         self.log_withdrawal();
     }
 

@@ -69,7 +69,7 @@ impl Connection {
             match self.stream.read(work.input.current.room(0)) {
                 Ok(0) => return Ok(Verdict::Close),
                 Ok(count) => {
-                    work.counters.bytes_in.add(count as u64);
+                    work.side.counters.bytes_in.add(count as u64);
                     received += count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,

@@ -11,7 +11,7 @@ use super::connection::{Connection, Ending, LOG, Verdict, Workspace};
 use super::handler::{Handler, Request};
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{Announced, announced};
-use super::stats::WorkerCounters;
+use super::worker_side::{Activity, WorkerSide};
 use crate::protocol::{NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession};
 
 /// A turn reads no more than about this many bytes, and then the other connections have theirs.
@@ -88,14 +88,14 @@ impl Connection {
             }
             let room = work.input.current.room(frame_length);
             let wanted = room.len();
-            match self.stream.read(room) {
+            match work.side.during(Activity::SocketCall, || self.stream.read(room)) {
                 Ok(0) => {
                     self.ending = Ending::Close;
                     return self.finish_turn(work, Verdict::Close);
                 }
                 Ok(count) => {
                     work.input.current.received(count);
-                    work.counters.bytes_in.add(count as u64);
+                    work.side.counters.bytes_in.add(count as u64);
                     received += count;
                     self.arrived = self.arrived.map(|left| left.saturating_sub(count));
                     drained = SHORT_READ_DRAINS && count < wanted && !self.read_closed;
@@ -124,28 +124,28 @@ impl Connection {
                     let key_name = self.session.key().map_or("", |key| key.name());
                     let request = Request { message, key_name, peer: self.peer, connection: self.id };
                     let response = Response::begin(&mut work.output.bytes);
-                    handle(work.handler, request, response, &self.session, &mut work.nonces, work.counters);
+                    handle(work.handler, request, response, &self.session, &mut work.nonces, work.side);
                     messages += 1;
                 }
-                ServerEvent::Ping => work.counters.pings.add(1),
+                ServerEvent::Ping => work.side.counters.pings.add(1),
                 ServerEvent::Skipped(kind) => {
                     trace!(target: LOG, "{}: skipped a byte of the unregistered type {kind}", self.peer);
                 }
                 ServerEvent::Established => debug!(target: LOG, "{}: established", self.peer),
                 ServerEvent::Rejected(reason) => {
                     warn!(target: LOG, "{}: a message was rejected: {reason:?}", self.peer);
-                    work.counters.rejected.add(1);
+                    work.side.counters.rejected.add(1);
                 }
                 ServerEvent::TooLarge { length } => {
                     let size = length.saturating_sub(SEAL_OVERHEAD as u64);
                     warn!(target: LOG, "{}: closing, a message of {size} bytes is over the limit", self.peer);
-                    work.counters.rejected.add(1);
+                    work.side.counters.rejected.add(1);
                     work.input.clear();
                     return Ok(Progress::Ended);
                 }
                 ServerEvent::Refused(reason) => {
                     warn!(target: LOG, "{}: refused: {reason:?}", self.peer);
-                    work.counters.unauthenticated.add(1);
+                    work.side.counters.unauthenticated.add(1);
                     return Ok(Progress::Refused);
                 }
             }
@@ -195,7 +195,7 @@ impl Connection {
             }
             Announced::Invalid => {
                 warn!(target: LOG, "{}: refused: no PROXY protocol v2 header from a load balancer", self.peer);
-                work.counters.unauthenticated.add(1);
+                work.side.counters.unauthenticated.add(1);
                 Some(Progress::Refused)
             }
         }
@@ -210,10 +210,11 @@ impl Connection {
         if work.output.bytes.is_empty() {
             return Ok(true);
         }
-        let written = write_what_fits(&mut self.stream, &work.output.bytes);
+        let written =
+            work.side.during(Activity::SocketCall, || write_what_fits(&mut self.stream, &work.output.bytes));
         work.now = Instant::now();
         let sent = written?;
-        work.counters.bytes_out.add(sent as u64);
+        work.side.counters.bytes_out.add(sent as u64);
         self.last_sent = Some(work.now);
         if sent == work.output.bytes.len() {
             work.output.clear();
@@ -228,9 +229,11 @@ impl Connection {
 
     /// Goes on writing responses that were kept; `false` when the socket did not take them all.
     pub(super) fn send_unsent(&mut self, work: &mut Workspace<'_>) -> io::Result<bool> {
-        let sent = write_what_fits(&mut self.stream, self.unsent.as_slice())?;
+        let sent = work
+            .side
+            .during(Activity::SocketCall, || write_what_fits(&mut self.stream, self.unsent.as_slice()))?;
         self.unsent.sent(sent);
-        work.counters.bytes_out.add(sent as u64);
+        work.side.counters.bytes_out.add(sent as u64);
         self.last_sent = Some(work.now);
         if self.unsent.is_empty() {
             work.output.give_back(std::mem::take(&mut self.unsent));
@@ -251,12 +254,13 @@ fn handle(
     mut response: Response<'_>,
     session: &ServerSession,
     nonces: &mut NonceSequence,
-    counters: &WorkerCounters,
+    side: &WorkerSide,
 ) {
     let peer = request.peer;
     trace!(target: LOG, "{peer}: a message of {} bytes", request.message.len());
-    counters.messages.add(1);
-    match catch_unwind(AssertUnwindSafe(|| handler.handle(request, &mut response))) {
+    side.counters.messages.add(1);
+    let handling = || catch_unwind(AssertUnwindSafe(|| handler.handle(request, &mut response)));
+    match side.during(Activity::Handler, handling) {
         Ok(()) => {
             if !session.seal(response, nonces) {
                 error!(target: LOG, "{peer}: a response is longer than AES-GCM allows; sent the empty response");
@@ -264,7 +268,7 @@ fn handle(
         }
         Err(payload) => {
             response.reject();
-            counters.panics.add(1);
+            side.counters.panics.add(1);
             error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
             // The payload is the handler's own type, and even its drop may panic.
             if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {

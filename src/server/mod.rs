@@ -3,7 +3,7 @@
 //! ```text
 //! acceptor --deals to the least loaded--> inbox --> worker: table of connections, one wait
 //!    |                                                ^
-//!    +--watchdog: takes ready connections of a held-up worker--> overflow --+
+//!    +--watchdog: moves ready connections to workers that get on with them -+
 //! ```
 
 mod acceptor;
@@ -11,19 +11,24 @@ mod buffers;
 mod connection;
 mod ending;
 mod exchange;
+#[cfg(test)]
+mod fixture;
 mod handle;
 mod handler;
 mod keys;
 mod listener;
 mod load;
+mod moves;
 #[cfg(feature = "proxy-protocol")]
 mod proxy;
 mod shared;
 mod stats;
 mod table;
+mod ticks;
 mod timers;
 mod watchdog;
 mod worker;
+mod worker_side;
 
 use std::fmt;
 use std::io;
@@ -43,11 +48,7 @@ use crate::keyring::Keyring;
 use crate::protocol::{NonceSequence, SessionSettings};
 use crate::{Error, Key, Phase};
 use acceptor::{Acceptor, AcceptorSettings};
-use load::Loads;
-use shared::{Shared, StopState, WorkerSide};
-use stats::ServerCounters;
-use table::Table;
-use watchdog::Ticks;
+use shared::Shared;
 
 const LOG: &str = "falcotcp_sync::server";
 
@@ -135,19 +136,10 @@ impl Server {
             proxies: builder.proxies,
         };
         let (acceptor, acceptor_waker) = Acceptor::new(listener, settings).map_err(failed)?;
-        let workers =
-            (0..builder.workers).map(|_| worker_side()).collect::<io::Result<_>>().map_err(failed)?;
         let nonces = (0..builder.workers).map(|_| NonceSequence::new()).collect::<Result<Vec<_>, Error>>()?;
-        let shared = Arc::new(Shared {
-            handler: Box::new(handler),
-            workers,
-            overflow: crossbeam_channel::unbounded(),
-            loads: Arc::new(Loads::new(builder.workers)),
-            keyring,
-            counters: ServerCounters::default(),
-            ticks: Ticks::new(acceptor_waker),
-            stop: StopState::new(),
-        });
+        let shared =
+            Shared::new(builder.workers, Box::new(handler), keyring, acceptor_waker).map_err(failed)?;
+        let shared = Arc::new(shared);
         let acceptor = start_threads(&shared, acceptor, nonces).map_err(failed)?;
         info!(target: LOG, "serving on {local_addr} with {} workers", builder.workers);
         Ok(ServerHandle { shared, local_addr, acceptor: Some(acceptor) })
@@ -278,12 +270,6 @@ impl ServerBuilder {
             None => Ok(()),
         }
     }
-}
-
-fn worker_side() -> io::Result<WorkerSide> {
-    let (inbox, deliveries) = crossbeam_channel::unbounded();
-    let (table, waker) = Table::new(deliveries)?;
-    Ok(WorkerSide::new(table, inbox, waker))
 }
 
 /// Starts the workers and the acceptor, all of them or none.

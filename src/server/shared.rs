@@ -1,9 +1,9 @@
 //! What the acceptor, the workers and the handles of one server share.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use crossbeam_channel::{Receiver, Sender};
 use log::warn;
@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 use super::connection::Connection;
 use super::handler::Handler;
 use super::load::Loads;
-use super::stats::{ServerCounters, Stats, WorkerCounters, WorkerStats};
+use super::stats::{ServerCounters, Stats, WorkerStats};
 use super::table::Table;
-use super::watchdog::Ticks;
+use super::ticks::Ticks;
+use super::worker_side::WorkerSide;
 use crate::keyring::Keyring;
 
 const LOG: &str = "falcotcp_sync::server";
@@ -23,7 +24,7 @@ const LOG: &str = "falcotcp_sync::server";
 pub(super) struct Shared {
     pub(super) handler: Box<dyn Handler>,
     pub(super) workers: Box<[WorkerSide]>,
-    /// Ready connections of workers that are held up, for any worker that has nothing to do.
+    /// Ready connections of workers that are held up or have too many, for any worker that has nothing to do.
     pub(super) overflow: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
     pub(super) loads: Arc<Loads>,
     pub(super) keyring: Arc<Keyring>,
@@ -32,66 +33,26 @@ pub(super) struct Shared {
     pub(super) stop: StopState,
 }
 
-/// One worker as the other threads see it.
-#[repr(align(128))]
-pub(super) struct WorkerSide {
-    pub(super) table: Mutex<Table>,
-    pub(super) inbox: Sender<Box<Connection>>,
-    waker: Waker,
-    /// Whether the worker waits, or is about to, with nothing to do.
-    waiting: AtomicBool,
-    /// Odd while the worker serves a connection. Written by the worker alone.
-    serves: AtomicUsize,
-    pub(super) counters: WorkerCounters,
-}
-
-impl WorkerSide {
-    pub(super) fn new(table: Table, inbox: Sender<Box<Connection>>, waker: Waker) -> Self {
-        Self {
-            table: Mutex::new(table),
-            inbox,
-            waker,
-            waiting: AtomicBool::new(false),
-            serves: AtomicUsize::new(0),
-            counters: WorkerCounters::default(),
-        }
-    }
-
-    /// Announces a wait. Whoever leaves work looks at this flag afterwards, and the worker looks for work after
-    /// setting it, so that one of them sees the other.
-    pub(super) fn set_waiting(&self, waiting: bool) {
-        self.waiting.store(waiting, SeqCst);
-    }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.load(SeqCst)
-    }
-
-    pub(super) fn wake_if_waiting(&self) {
-        if self.is_waiting() {
-            self.wake();
-        }
-    }
-
-    pub(super) fn wake(&self) {
-        wake(&self.waker);
-    }
-
-    pub(super) fn begin_serving(&self) {
-        self.serves.store(self.serves.load(SeqCst) | 1, SeqCst);
-    }
-
-    pub(super) fn end_serving(&self) {
-        let serves = self.serves.load(SeqCst);
-        self.serves.store(serves.wrapping_add(serves & 1), SeqCst);
-    }
-
-    pub(super) fn serves(&self) -> usize {
-        self.serves.load(SeqCst)
-    }
-}
-
 impl Shared {
+    /// `waker` wakes the acceptor's thread.
+    pub(super) fn new(
+        workers: usize,
+        handler: Box<dyn Handler>,
+        keyring: Arc<Keyring>,
+        waker: Waker,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            handler,
+            workers: (0..workers).map(|_| WorkerSide::new()).collect::<io::Result<_>>()?,
+            overflow: crossbeam_channel::unbounded(),
+            loads: Arc::new(Loads::new(workers)),
+            keyring,
+            counters: ServerCounters::default(),
+            ticks: Ticks::new(waker),
+            stop: StopState::new(),
+        })
+    }
+
     pub(super) fn wake_workers(&self) {
         for worker in &self.workers {
             worker.wake();

@@ -20,7 +20,8 @@ pub struct Stats {
     pub expired: u64,
     /// Connections that were cut by a stop before they had finished.
     pub cut: u64,
-    /// Connections that a worker took over because their own was held up in a handler.
+    /// Moves of connections from one worker to another: from one that was held up in a handler to one with nothing to
+    /// do, and so that no more workers are busy with small messages than there are processors for.
     pub redealt: u64,
     /// Connections that were closed because their key was withdrawn.
     pub withdrawn: u64,
@@ -55,9 +56,23 @@ pub struct WorkerStats {
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
-    #[inline]
     pub(super) fn add(&self, count: u64) {
         self.0.fetch_add(count, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One that a single thread adds to, which costs less than what several could do at once.
+#[derive(Debug, Default)]
+pub(super) struct OwnCounter(AtomicU64);
+
+impl OwnCounter {
+    #[inline]
+    pub(super) fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
     }
 
     pub(super) fn get(&self) -> u64 {
@@ -81,12 +96,12 @@ pub(super) struct ServerCounters {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct WorkerCounters {
-    pub(super) unauthenticated: Counter,
-    pub(super) withdrawn: Counter,
-    pub(super) messages: Counter,
-    pub(super) rejected: Counter,
-    pub(super) pings: Counter,
-    pub(super) panics: Counter,
-    pub(super) bytes_in: Counter,
-    pub(super) bytes_out: Counter,
+    pub(super) unauthenticated: OwnCounter,
+    pub(super) withdrawn: OwnCounter,
+    pub(super) messages: OwnCounter,
+    pub(super) rejected: OwnCounter,
+    pub(super) pings: OwnCounter,
+    pub(super) panics: OwnCounter,
+    pub(super) bytes_in: OwnCounter,
+    pub(super) bytes_out: OwnCounter,
 }

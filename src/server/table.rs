@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::connection::Connection;
 use super::timers::Timers;
+use super::worker_side::Dealt;
 
 const LOG: &str = "falcotcp_sync::server";
 
@@ -26,7 +27,7 @@ const EVENTS: usize = 1024;
 pub(super) struct Table {
     poll: Poll,
     events: Events,
-    inbox: Receiver<Box<Connection>>,
+    inbox: Receiver<Dealt>,
     slots: Vec<Slot>,
     vacant: Vec<usize>,
     /// Slots in the state `Ready`, each once, in the order of their turns.
@@ -35,6 +36,8 @@ pub(super) struct Table {
     turns_until_poll: usize,
     timers: Timers,
     draining: bool,
+    /// The worker to which the connection goes that is out for its turn, if not back to its place.
+    served_goes_to: Option<usize>,
 }
 
 #[derive(Default)]
@@ -64,7 +67,7 @@ enum State {
 pub(super) struct Ticket(usize);
 
 impl Table {
-    pub(super) fn new(inbox: Receiver<Box<Connection>>) -> io::Result<(Self, Waker)> {
+    pub(super) fn new(inbox: Receiver<Dealt>) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let table = Self {
@@ -77,6 +80,7 @@ impl Table {
             turns_until_poll: 0,
             timers: Timers::default(),
             draining: false,
+            served_goes_to: None,
         };
         Ok((table, waker))
     }
@@ -136,9 +140,9 @@ impl Table {
         self.inbox.is_empty()
     }
 
-    /// How long a wait may last, from `now`; `None` for as long as it takes.
-    pub(super) fn time_to_deadline(&self, now: Instant) -> Option<Duration> {
-        self.timers.next().map(|at| at.saturating_duration_since(now))
+    /// When the deadlines must be looked at, at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
     }
 
     /// Waits for any connection to become ready, a wake-up or the end of `timeout`; then takes in new
@@ -158,9 +162,9 @@ impl Table {
         }
         self.events = events;
         // Whatever ended the wait: a wake-up can be swallowed by the watchdog's look at this table.
-        while let Ok(connection) = self.inbox.try_recv() {
+        while let Ok(Dealt { connection, is_ready }) = self.inbox.try_recv() {
             if let Some(index) = self.admit(connection)
-                && self.draining
+                && (is_ready || self.draining)
             {
                 self.make_ready(index);
             }
@@ -199,6 +203,31 @@ impl Table {
         None
     }
 
+    /// Lets the connection that is out go to another worker after its turn.
+    pub(super) fn send_served_to(&mut self, worker: usize) {
+        self.served_goes_to = Some(worker);
+    }
+
+    /// Where the connection goes that was out, if not back to its place. Told once.
+    pub(super) fn served_goes_to(&mut self) -> Option<usize> {
+        self.served_goes_to.take()
+    }
+
+    /// Gives up a connection that has just had its turn, for another worker.
+    pub(super) fn give_up_served(
+        &mut self,
+        ticket: Ticket,
+        connection: Box<Connection>,
+    ) -> Option<Box<Connection>> {
+        self.slots[ticket.0].connection = Some(connection);
+        self.release(ticket.0)
+    }
+
+    /// How many connections wait for their turn.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Gives every connection one more turn, in which what has arrived is answered. Once.
     pub(super) fn begin_drain(&mut self) {
         if !std::mem::replace(&mut self.draining, true) {
@@ -234,7 +263,7 @@ impl Table {
 
     /// Takes a connection that was dealt and has not been admitted yet.
     pub(super) fn next_dealt(&mut self) -> Option<Box<Connection>> {
-        self.inbox.try_recv().ok()
+        self.inbox.try_recv().ok().map(|dealt| dealt.connection)
     }
 
     /// Frees the places of connections that were lost in their turn.

@@ -8,8 +8,9 @@ use parking_lot::MutexGuard;
 
 use super::buffers::{Input, Output};
 use super::connection::{Connection, Verdict, Workspace};
-use super::shared::{Shared, StopPhase, WorkerSide};
+use super::shared::{Shared, StopPhase};
 use super::table::{Table, Ticket};
+use super::worker_side::WorkerSide;
 use crate::protocol::NonceSequence;
 
 const LOG: &str = "falcotcp_sync::server";
@@ -19,7 +20,7 @@ pub(super) fn run(shared: &Shared, index: usize, nonces: NonceSequence) {
     let side = &shared.workers[index];
     let mut work = Workspace {
         handler: &*shared.handler,
-        counters: &side.counters,
+        side,
         ticks: &shared.ticks,
         nonces,
         input: Input::new(),
@@ -41,8 +42,8 @@ pub(super) fn run(shared: &Shared, index: usize, nonces: NonceSequence) {
 fn serve_until_stopped(shared: &Shared, index: usize, work: &mut Workspace<'_>) {
     let side = &shared.workers[index];
     let mut table = side.table.lock();
+    work.now = Instant::now();
     loop {
-        work.now = Instant::now();
         match shared.stop.phase() {
             StopPhase::Running => {}
             StopPhase::Draining => table.begin_drain(),
@@ -55,9 +56,15 @@ fn serve_until_stopped(shared: &Shared, index: usize, work: &mut Workspace<'_>) 
         }
         table.expire(work.now, |connection| shared.note_expired(connection));
         if let Some((ticket, connection)) = next(shared, index, &mut table) {
+            let begun = work.now;
             serve(shared, index, &mut table, work, ticket, connection);
+            if work.now == begun {
+                // Nothing was written in that turn, and so nobody has looked at the clock.
+                work.now = Instant::now();
+            }
         } else {
-            wait(shared, side, &mut table, work);
+            wait(shared, side, &mut table, work.now);
+            work.now = Instant::now();
         }
     }
 }
@@ -96,6 +103,7 @@ fn serve(
     shared.rouse_watchdog(index);
     let verdict = MutexGuard::unlocked(table, || connection.serve(work));
     side.end_serving();
+    let goes_to = table.served_goes_to();
     let again = verdict == Verdict::Again;
     let is_expired = again && connection.deadline().at <= work.now;
     let done = !again && connection.is_quiescent() && !connection.is_lingering();
@@ -126,16 +134,28 @@ fn serve(
             }
             table.check_in(ticket, connection, again);
         }
-        StopPhase::Running => table.check_in(ticket, connection, again),
+        StopPhase::Running => match goes_to {
+            Some(other) => {
+                if let Some(connection) = table.give_up_served(ticket, connection) {
+                    shared.give(other, connection);
+                    shared.rouse_watchdog(other);
+                }
+            }
+            None => table.check_in(ticket, connection, again),
+        },
     }
 }
 
-fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, work: &mut Workspace<'_>) {
-    side.set_waiting(true);
-    let nothing_to_do = shared.overflow.1.is_empty() && table.is_inbox_empty();
-    let timeout = if nothing_to_do { table.time_to_deadline(work.now) } else { Some(Duration::ZERO) };
+fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, now: Instant) {
+    side.begin_waiting();
+    let deadline = table.next_deadline();
+    let timeout = if !shared.overflow.1.is_empty() || !table.is_inbox_empty() {
+        Some(Duration::ZERO)
+    } else {
+        deadline.map(|at| at.saturating_duration_since(now))
+    };
     table.wait(timeout);
-    side.set_waiting(false);
+    side.end_waiting();
 }
 
 /// Closes whatever is left when the time for draining is over.

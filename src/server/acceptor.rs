@@ -110,7 +110,9 @@ impl Acceptor {
             let now = Instant::now();
             let tick = watchdog.time_to_tick(shared, now);
             let retry = self.time_to_retry(now);
-            let timeout = tick.into_iter().chain(retry).min();
+            shared.ring(now);
+            let alarm = shared.promise(now);
+            let timeout = tick.into_iter().chain(retry).chain(alarm).min();
             self.wait(events, timeout);
             self.backlog |= events.iter().any(|event| event.token() == LISTENER);
             self.accept(shared);
@@ -224,6 +226,7 @@ fn drain(poll: &mut Poll, events: &mut Events, shared: &Shared) {
         // Only paces the loop; an error makes it spin for no longer than the drain.
         let _ = poll.poll(events, Some(DRAIN_TICK));
         shared.ticks.advance();
+        shared.ring(Instant::now());
         // What waits behind a handler is answered by the other workers, or closed.
         for index in 0..shared.workers.len() {
             relieve(shared, index, Instant::now(), Takers::Busy);

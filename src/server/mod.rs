@@ -4,9 +4,11 @@
 //! acceptor --deals to the least loaded--> inbox --> worker: table of connections, one wait
 //!    |                                                ^
 //!    +--watchdog: moves ready connections to workers that get on with them -+
+//!    +--alarm: wakes a worker at the nearest of its connections' deadlines -+
 //! ```
 
 mod acceptor;
+mod alarm;
 mod buffers;
 mod connection;
 mod ending;

@@ -10,6 +10,7 @@ use log::warn;
 use mio::Waker;
 use parking_lot::Mutex;
 
+use super::alarm::Alarm;
 use super::connection::Connection;
 use super::handler::Handler;
 use super::load::Loads;
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) keyring: Arc<Keyring>,
     pub(super) counters: ServerCounters,
     pub(super) ticks: Ticks,
+    pub(super) alarm: Alarm,
     pub(super) stop: StopState,
 }
 
@@ -49,6 +51,7 @@ impl Shared {
             keyring,
             counters: ServerCounters::default(),
             ticks: Ticks::new(waker),
+            alarm: Alarm::new(),
             stop: StopState::new(),
         })
     }

@@ -151,6 +151,8 @@ fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, now: Instant) {
     let deadline = table.next_deadline();
     let timeout = if !shared.overflow.1.is_empty() || !table.is_inbox_empty() {
         Some(Duration::ZERO)
+    } else if shared.will_wake(side, deadline) {
+        None
     } else {
         deadline.map(|at| at.saturating_duration_since(now))
     };

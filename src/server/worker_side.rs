@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use mio::Waker;
 use parking_lot::Mutex;
 
+use super::alarm::PublishedDeadline;
 use super::connection::Connection;
 use super::shared::wake;
 use super::stats::WorkerCounters;
@@ -22,6 +23,7 @@ pub(super) struct WorkerSide {
     /// Odd while the worker serves a connection.
     serves: AtomicUsize,
     activity: AtomicU8,
+    pub(super) deadline: PublishedDeadline,
     pub(super) counters: WorkerCounters,
 }
 
@@ -76,6 +78,7 @@ impl WorkerSide {
             waits: AtomicUsize::new(0),
             serves: AtomicUsize::new(0),
             activity: AtomicU8::new(Activity::Computing as u8),
+            deadline: PublishedDeadline::default(),
             counters: WorkerCounters::default(),
         })
     }

@@ -24,11 +24,13 @@ mod moves;
 #[cfg(feature = "proxy-protocol")]
 mod proxy;
 mod shared;
+mod sharing;
 mod stats;
 mod table;
 mod ticks;
 mod timers;
 mod watchdog;
+mod watched;
 mod worker;
 mod worker_side;
 

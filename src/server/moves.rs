@@ -1,9 +1,10 @@
-//! How connections are moved from one worker to another. When, is decided by [`super::watchdog`].
+//! How connections are moved from one worker to another. When, is decided by [`super::watchdog`] and [`super::sharing`].
 
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::shared::{Shared, StopPhase};
+use super::sharing::Pair;
 use super::worker_side::{Dealt, WorkerSide};
 
 /// Who is there to take a held-up worker's connections.
@@ -36,44 +37,35 @@ pub(super) fn relieve(shared: &Shared, index: usize, now: Instant, takers: Taker
     shared.offer_overflow();
 }
 
-/// Lets the ready connections of a worker that lacks a processor join those of a worker that runs and `is_free`, the one
-/// with the most, unless all such have fewer; `false` then. The connection that it serves follows after its turn, and the
-/// idle ones when they are ready and it lacks a processor again.
-pub(super) fn unite(shared: &Shared, index: usize, now: Instant, is_free: impl Fn(usize) -> bool) -> bool {
-    let load = shared.loads.of(index);
-    let runs = |&other: &usize| other != index && is_free(other) && !shared.workers[other].is_waiting();
-    let loads = (0..shared.workers.len()).filter(runs).map(|other| (shared.loads.of(other), other));
-    let Some((_, other)) = loads.filter(|(others, _)| *others >= load).max() else { return false };
-    let Some(mut table) = shared.workers[index].table.try_lock() else { return false };
+/// Moves the ready connections of one worker to another. The one that is in its turn follows after that, and the idle ones
+/// when they are ready and this is done again.
+pub(super) fn join(shared: &Shared, pair: Pair, now: Instant) {
+    let Some(mut table) = shared.workers[pair.from].table.try_lock() else { return };
     table.wait(Some(Duration::ZERO));
     table.expire(now, |connection| shared.note_expired(connection));
     while let Some(connection) = table.give_up_ready() {
-        shared.give(other, connection);
+        shared.give(pair.to, connection, true);
     }
-    table.send_served_to(other);
-    true
+    table.send_served_to(pair.to);
 }
 
-/// Gives half of a saturated worker's ready connections to those that wait; `false` if it can't be done now.
-pub(super) fn spread(shared: &Shared, index: usize) -> bool {
-    let Some(mut table) = shared.workers[index].table.try_lock() else { return false };
+/// Moves half of the ready connections of one worker to another.
+pub(super) fn spread(shared: &Shared, pair: Pair) {
+    let Some(mut table) = shared.workers[pair.from].table.try_lock() else { return };
     table.wait(Some(Duration::ZERO));
     for _ in 0..table.ready().div_ceil(2) {
         if let Some(connection) = table.give_up_ready() {
-            shared.offer(connection);
+            shared.give(pair.to, connection, true);
         }
     }
-    drop(table);
-    shared.offer_overflow();
-    true
 }
 
 impl Shared {
-    /// Gives a connection that wants a turn to another worker.
-    pub(super) fn give(&self, worker: usize, mut connection: Box<Connection>) {
+    /// Gives a connection to another worker; `is_ready` if it wants a turn even if nothing more arrives.
+    pub(super) fn give(&self, worker: usize, mut connection: Box<Connection>, is_ready: bool) {
         connection.transfer(worker);
         self.counters.redealt.add(1);
-        self.workers[worker].deal(Dealt { connection, is_ready: true });
+        self.workers[worker].deal(Dealt { connection, is_ready });
     }
 
     /// Leaves a connection that wants a turn to whoever takes it.
@@ -89,7 +81,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::fixture::Fixture;
+    use super::super::worker::put_back;
     use super::*;
+
+    const PAIR: Pair = Pair { from: 0, to: 1 };
 
     /// The connections that are ready in a worker's table, after it has looked.
     fn ready(shared: &Shared, worker: usize) -> BTreeSet<u64> {
@@ -104,16 +99,18 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_without_a_processor_gives_its_ready_connections_to_the_one_that_runs() {
+    fn ready_connections_join_those_of_another_worker() {
         let fixture = Fixture::new(3);
         let shared = &fixture.shared;
-        for (worker, is_ready) in
-            [(0, true), (0, true), (0, false), (1, false), (1, false), (1, false), (2, true)]
-        {
+        for (worker, is_ready) in [(0, true), (0, true), (0, false), (1, false), (2, true)] {
             fixture.deal(worker, is_ready);
         }
-        assert!(unite(shared, 0, Instant::now(), |_| true));
-        assert_eq!(loads(shared), [1, 5, 1], "the idle one stays");
+        let table = shared.workers[0].table.lock();
+        join(shared, PAIR, Instant::now());
+        drop(table);
+        assert_eq!(loads(shared), [3, 1, 1], "not while the worker is at its table");
+        join(shared, PAIR, Instant::now());
+        assert_eq!(loads(shared), [1, 3, 1], "the idle one stays");
         assert_eq!(ready(shared, 1), [1, 2].into());
         assert_eq!(ready(shared, 0), [].into());
         assert_eq!(shared.stats().redealt, 2);
@@ -121,60 +118,39 @@ mod tests {
 
     #[test]
     fn a_connection_in_its_turn_follows_afterwards() {
-        let fixture = Fixture::new(2);
-        let shared = &fixture.shared;
-        fixture.deal(0, true);
-        fixture.deal(1, false);
-        let (ticket, connection) = {
+        for is_ready in [false, true] {
+            let fixture = Fixture::new(2);
+            let shared = &fixture.shared;
+            fixture.deal(0, true);
             let mut table = shared.workers[0].table.lock();
             table.wait(Some(Duration::ZERO));
-            table.check_out().expect("a ready one")
-        };
-        assert!(unite(shared, 0, Instant::now(), |_| true));
-        let mut table = shared.workers[0].table.lock();
-        assert_eq!(table.served_goes_to(), Some(1));
-        assert_eq!(table.served_goes_to(), None, "told once");
-        let connection = table.give_up_served(ticket, connection).expect("it can be moved");
-        shared.give(1, connection);
-        drop(table);
-        assert_eq!(loads(shared), [0, 2]);
-        assert_eq!(ready(shared, 1), [1].into(), "it has its turn, whatever it has read already");
+            let (ticket, connection) = table.check_out().expect("a ready one");
+            drop(table);
+            join(shared, PAIR, Instant::now());
+            let mut table = shared.workers[0].table.lock();
+            put_back(shared, &mut table, ticket, connection, is_ready);
+            assert_eq!(table.take_served_goes_to(), None, "only this one");
+            drop(table);
+            assert_eq!(loads(shared), [0, 1]);
+            assert_eq!(ready(shared, 1).len(), usize::from(is_ready));
+        }
     }
 
     #[test]
-    fn nobody_joins_a_worker_that_waits_stands_still_or_has_fewer() {
-        let fixture = Fixture::new(2);
-        let shared = &fixture.shared;
-        fixture.deal(0, true);
-        assert!(!unite(shared, 0, Instant::now(), |_| true), "the other has none");
-        fixture.deal(1, true);
-        assert!(!unite(shared, 0, Instant::now(), |_| false), "the other stands still");
-        shared.workers[1].begin_waiting();
-        assert!(!unite(shared, 0, Instant::now(), |_| true), "the other waits");
-        shared.workers[1].end_waiting();
-        let table = shared.workers[0].table.lock();
-        assert!(!unite(shared, 0, Instant::now(), |_| true), "the worker is at its table");
-        drop(table);
-        assert_eq!(loads(shared), [1, 1]);
-        assert!(unite(shared, 0, Instant::now(), |_| true));
-        assert_eq!(loads(shared), [0, 2]);
-    }
-
-    #[test]
-    fn a_saturated_worker_gives_half_of_its_ready_connections_to_whoever_takes_them() {
+    fn half_of_the_ready_connections_are_spread() {
         let fixture = Fixture::new(2);
         let shared = &fixture.shared;
         for _ in 0..5 {
             fixture.deal(0, true);
         }
         fixture.deal(0, false);
-        assert!(spread(shared, 0));
-        let taken: BTreeSet<u64> =
-            shared.overflow.1.try_iter().map(|connection| connection.id.get()).collect();
-        assert_eq!(taken, [1, 2, 3].into());
+        let table = shared.workers[0].table.lock();
+        spread(shared, PAIR);
+        assert_eq!(loads(shared), [6, 0], "the worker is at its table");
+        drop(table);
+        spread(shared, PAIR);
+        assert_eq!(ready(shared, 1), [1, 2, 3].into());
         assert_eq!(ready(shared, 0), [4, 5].into());
-        let _at_its_table = shared.workers[0].table.lock();
-        assert!(!spread(shared, 0));
     }
 
     #[test]

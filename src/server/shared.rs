@@ -110,6 +110,11 @@ impl Shared {
         }
     }
 
+    /// Messages that all workers together have handed to the handler.
+    pub(super) fn messages(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.counters.messages.get()).sum()
+    }
+
     pub(super) fn stats(&self) -> Stats {
         let mut stats = Stats {
             open: self.loads.open(),
@@ -146,7 +151,7 @@ impl fmt::Debug for Shared {
 /// Wakes a thread from its wait.
 pub(super) fn wake(waker: &Waker) {
     if let Err(error) = waker.wake() {
-        warn!(target: LOG, "a thread could not be woken and goes on at its next deadline: {error}");
+        warn!(target: LOG, "a thread could not be woken and goes on when something else wakes it: {error}");
     }
 }
 

@@ -20,8 +20,8 @@ pub struct Stats {
     pub expired: u64,
     /// Connections that were cut by a stop before they had finished.
     pub cut: u64,
-    /// Moves of connections from one worker to another: from one that was held up in a handler to one with nothing to
-    /// do, and so that no more workers are busy with small messages than there are processors for.
+    /// Moves of connections from one worker to another: from one that was held up to one that is not, and to have as many
+    /// workers share them as lets the most messages be answered.
     pub redealt: u64,
     /// Connections that were closed because their key was withdrawn.
     pub withdrawn: u64,

@@ -209,7 +209,7 @@ impl Table {
     }
 
     /// Where the connection goes that was out, if not back to its place. Told once.
-    pub(super) fn served_goes_to(&mut self) -> Option<usize> {
+    pub(super) fn take_served_goes_to(&mut self) -> Option<usize> {
         self.served_goes_to.take()
     }
 
@@ -262,12 +262,13 @@ impl Table {
     }
 
     /// Takes a connection that was dealt and has not been admitted yet.
-    pub(super) fn next_dealt(&mut self) -> Option<Box<Connection>> {
-        self.inbox.try_recv().ok().map(|dealt| dealt.connection)
+    pub(super) fn next_dealt(&mut self) -> Option<Dealt> {
+        self.inbox.try_recv().ok()
     }
 
     /// Frees the places of connections that were lost in their turn.
     pub(super) fn reclaim(&mut self) {
+        self.served_goes_to = None;
         for index in 0..self.slots.len() {
             if matches!(self.slots[index].state, State::Out { .. }) {
                 self.vacate(index);

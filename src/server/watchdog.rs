@@ -2,31 +2,22 @@
 //!
 //! While connections are served the acceptor's thread ticks every millisecond and looks at each worker:
 //!
-//! - A worker that is in the same turn as one tick ago is **held up**, by its handler as a rule: whoever of its
-//!   connections is ready goes to workers with nothing to do.
-//! - If it spends its turns in calls to sockets, though, none of which blocks, and is not in a handler now, then it
-//!   **lacks a processor**: another worker would only compete for it. Its connections join those of a worker that runs.
-//!   So as many workers as there are processors free for them share the load; each serves more connections a wait, and
-//!   the rest sleep. On two processors that clients use as well, that is most of what small requests cost. Handlers and
-//!   sealing that compute for long gain more from a second processor now and then than full waits save them, so that
-//!   this is for workers that are in socket calls most of the time.
-//! - A worker that does not wait while another does is **saturated**: it gives half of its ready connections away.
-//!   Whether there is a processor for the other worker shows afterwards. If not, they are united again, and the next
-//!   attempt comes twice as late.
+//! - One that is in the same turn as a tick ago is **held up**, by its handler as a rule: whoever of its connections is
+//!   ready goes to workers with nothing to do.
+//! - If it spends its turns in calls to sockets, though, none of which blocks, and stands in one now, then it **lacks a
+//!   processor**. What becomes of that, and of one that never pauses, is decided in [`super::sharing`].
 //!
 //! All workers are equal, and a connection belongs to whoever took it. How they are moved is in [`super::moves`].
 
 use std::time::{Duration, Instant};
 
-use super::moves::{Takers, relieve, spread, unite};
+use super::moves::{Takers, join, relieve, spread};
 use super::shared::Shared;
-use super::worker_side::{Activity, Glance, WorkerSide};
+use super::sharing::{Chances, Count, Pair, Sharing, Step};
+use super::watched::{Plight, Watched};
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(1);
-
-/// Ticks after which a worker is held up beyond doubt, and not merely preempted.
-const LONG_TICKS: u32 = 10;
 
 /// Ticks without any turn after which the watchdog sleeps.
 const QUIET_TICKS: u32 = 10;
@@ -34,18 +25,19 @@ const QUIET_TICKS: u32 = 10;
 /// The watchdog's memory between two ticks.
 pub(super) struct Watchdog {
     workers: Vec<Watched>,
-    patience: Patience,
+    sharing: Sharing,
     quiet_ticks: u32,
     next_tick: Instant,
 }
 
 impl Watchdog {
     pub(super) fn new(workers: usize) -> Self {
+        let now = Instant::now();
         Self {
-            workers: vec![Watched::default(); workers],
-            patience: Patience::default(),
+            workers: vec![Watched::new(now); workers],
+            sharing: Sharing::new(Count { at: now, messages: 0 }),
             quiet_ticks: 0,
-            next_tick: Instant::now(),
+            next_tick: now,
         }
     }
 
@@ -69,10 +61,10 @@ impl Watchdog {
         self.next_tick = now + TICK;
         shared.ticks.advance();
         shared.offer_overflow();
-        let is_quiet = self.look(shared);
-        for index in 0..self.workers.len() {
-            self.look_after(shared, index, now);
-        }
+        let count = Count { at: now, messages: shared.messages() };
+        let is_quiet = self.look(shared, count);
+        self.relieve(shared, now);
+        self.share(shared, count);
         self.quiet_ticks = if is_quiet { self.quiet_ticks + 1 } else { 0 };
         if self.quiet_ticks >= QUIET_TICKS {
             self.quiet_ticks = 0;
@@ -81,264 +73,167 @@ impl Watchdog {
     }
 
     /// Looks at every worker; whether nobody needs the watchdog.
-    fn look(&mut self, shared: &Shared) -> bool {
-        self.patience.tick();
+    fn look(&mut self, shared: &Shared, count: Count) -> bool {
         let mut is_quiet = shared.overflow.1.is_empty();
-        let somebody_waits = shared.workers.iter().any(WorkerSide::is_waiting);
         for ((index, worker), watched) in shared.workers.iter().enumerate().zip(&mut self.workers) {
             let glance = worker.glance();
-            let is_active = glance.is_serving() || glance.serves != watched.last.serves;
-            is_quiet &= !is_active || shared.loads.of(index) <= 1;
-            watched.look(glance, somebody_waits);
+            is_quiet &= !watched.is_active(glance) || shared.loads.of(index) <= 1;
+            watched.look(glance, count.at);
         }
         is_quiet
     }
 
-    fn look_after(&mut self, shared: &Shared, index: usize, now: Instant) {
-        match self.workers[index].plight() {
-            Plight::None => {}
-            Plight::Saturated(ticks) => {
-                if self.patience.is_over(ticks) && spread(shared, index) {
-                    self.workers[index].without_wait = 0;
-                    self.patience.spread();
-                }
-            }
-            Plight::LacksProcessor => {
-                if unite(shared, index, now, |other| self.workers[other].is_free()) {
-                    self.patience.united();
-                }
-            }
-            Plight::HeldUp => relieve(shared, index, now, Takers::Idle),
-            Plight::HeldUpForLong => {
-                let is_anybody_free = self.workers.iter().any(Watched::is_free);
-                relieve(shared, index, now, if is_anybody_free { Takers::Busy } else { Takers::Idle });
+    /// Does for workers that are held up what they can't do themselves.
+    fn relieve(&self, shared: &Shared, now: Instant) {
+        let is_anybody_free = self.workers.iter().any(Watched::is_free);
+        for (index, watched) in self.workers.iter().enumerate() {
+            match watched.plight() {
+                Plight::None | Plight::LacksProcessor => {}
+                Plight::HeldUpForLong if is_anybody_free => relieve(shared, index, now, Takers::Busy),
+                Plight::HeldUp | Plight::HeldUpForLong => relieve(shared, index, now, Takers::Idle),
             }
         }
     }
 
+    /// Moves connections between workers that are not held up.
+    fn share(&mut self, shared: &Shared, count: Count) {
+        let chances = Chances { join: self.may_join(shared), spread: self.may_spread(shared, count) };
+        match self.sharing.step(count, chances) {
+            Step::Nothing => {}
+            Step::Join(pair) => {
+                self.workers[pair.from].joins = Some(pair.to);
+                // Never in a circle.
+                self.workers[pair.to].joins = None;
+            }
+            Step::Spread(pair) => {
+                self.workers[pair.to].joins = None;
+                spread(shared, pair);
+            }
+        }
+        for from in 0..self.workers.len() {
+            let Some(to) = self.workers[from].joins else { continue };
+            match self.workers[to].plight() {
+                Plight::None => join(shared, Pair { from, to }, count.at),
+                Plight::LacksProcessor => {}
+                Plight::HeldUp | Plight::HeldUpForLong => self.workers[from].joins = None,
+            }
+        }
+    }
+
+    /// The worker with the fewest connections of those that could join another, and the one with the most.
+    ///
+    /// Two that pause are no more in need of two processors than one that lacks its own.
+    fn may_join(&self, shared: &Shared) -> Option<Pair> {
+        let candidates = || {
+            let active = self.workers.iter().enumerate().filter(|(_, worker)| worker.may_share());
+            active.map(|(index, worker)| (shared.loads.of(index), index, worker))
+        };
+        let by_load = |&(load, index, _): &(usize, usize, &Watched)| (load, index);
+        let from = candidates().filter(|(_, _, worker)| worker.may_join()).min_by_key(by_load);
+        let (fewest, from, joining) = from?;
+        let fits = |other: &Watched| joining.has_lacked_processor() || other.is_pausing;
+        let to = candidates().filter(|&(_, to, other)| to != from && fits(other)).max_by_key(by_load);
+        to.filter(|&(most, ..)| most >= fewest).map(|(_, to, _)| Pair { from, to })
+    }
+
+    /// A worker that has not paused for a while, and one with nothing to do.
+    fn may_spread(&self, shared: &Shared, count: Count) -> Option<Pair> {
+        let to = self.workers.iter().position(Watched::has_nothing_to_do)?;
+        let mut workers = self.workers.iter().enumerate();
+        let from = workers
+            .position(|(index, worker)| worker.is_saturated(count.at) && shared.loads.of(index) > 1)?;
+        Some(Pair { from, to })
+    }
+
     fn sleep(&self, shared: &Shared) {
         shared.ticks.set_asleep(true);
-        let is_missed =
-            shared.workers.iter().zip(&self.workers).enumerate().any(|(index, (worker, watched))| {
-                let glance = worker.glance();
-                shared.loads.of(index) > 1 && (glance.is_serving() || glance.serves != watched.last.serves)
-            });
+        let pairs = shared.workers.iter().zip(&self.workers).enumerate();
+        let is_missed = pairs.into_iter().any(|(index, (worker, watched))| {
+            shared.loads.of(index) > 1 && watched.is_active(worker.glance())
+        });
         if is_missed {
             shared.ticks.set_asleep(false);
         }
     }
 }
 
-/// What it remembers of one worker.
-#[derive(Debug, Clone, Default)]
-struct Watched {
-    last: Glance,
-    /// For how many ticks it has been in the same turn.
-    held_up: u32,
-    /// For how many ticks it has not waited while another worker did.
-    without_wait: u32,
-    socket_calls: Share,
-}
-
-/// What keeps a worker's connections waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plight {
-    None,
-    /// For so many ticks it has not waited while another worker did.
-    Saturated(u32),
-    LacksProcessor,
-    HeldUp,
-    HeldUpForLong,
-}
-
-impl Watched {
-    fn look(&mut self, glance: Glance, somebody_waits: bool) {
-        let last = std::mem::replace(&mut self.last, glance);
-        if glance.is_serving() {
-            self.socket_calls.note(glance.activity == Activity::SocketCall);
-        }
-        let is_held_up = glance.is_serving() && glance.serves == last.serves;
-        self.held_up = if is_held_up { self.held_up + 1 } else { 0 };
-        let is_saturated = somebody_waits && !glance.is_waiting() && glance.waits == last.waits;
-        self.without_wait = if is_saturated { self.without_wait + 1 } else { 0 };
-    }
-
-    fn is_free(&self) -> bool {
-        self.held_up == 0
-    }
-
-    fn plight(&self) -> Plight {
-        match self.held_up {
-            0 if self.without_wait > 0 => Plight::Saturated(self.without_wait),
-            0 => Plight::None,
-            LONG_TICKS.. => Plight::HeldUpForLong,
-            _ if self.last.activity != Activity::Handler && self.socket_calls.is_most() => {
-                Plight::LacksProcessor
-            }
-            _ => Plight::HeldUp,
-        }
-    }
-}
-
-/// Of the ticks that found a worker in a turn, the recent ones above all: how many found it in a call to a socket.
-#[derive(Debug, Clone, Copy, Default)]
-struct Share(u32);
-
-impl Share {
-    const WHOLE: u32 = 1 << 16;
-    /// How many ticks it takes until an old one has lost most of its weight.
-    const MEMORY: u32 = 16;
-
-    fn note(&mut self, in_socket_call: bool) {
-        let gain = if in_socket_call { Self::WHOLE / Self::MEMORY } else { 0 };
-        self.0 = self.0 - self.0 / Self::MEMORY + gain;
-    }
-
-    fn is_most(self) -> bool {
-        self.0 >= Self::WHOLE / 4 * 3
-    }
-}
-
-/// How many ticks a worker must be saturated until it gives connections to one that waits. It grows with each time that
-/// turns out to have been wrong.
-#[derive(Debug)]
-struct Patience {
-    ticks: u32,
-    /// Ticks since connections were last given away, unless workers have been united since.
-    since_spread: Option<u32>,
-}
-
-impl Default for Patience {
-    /// At the start connections have been spread for ever: the acceptor deals them evenly.
-    fn default() -> Self {
-        Self { ticks: Self::LEAST, since_spread: Some(u32::MAX) }
-    }
-}
-
-impl Patience {
-    const LEAST: u32 = 8;
-    /// About a second: an attempt that fails disturbs the connections for some milliseconds.
-    const MOST: u32 = 1024;
-
-    fn tick(&mut self) {
-        self.since_spread = self.since_spread.map(|ticks| ticks.saturating_add(1));
-    }
-
-    fn is_over(&self, saturated: u32) -> bool {
-        saturated >= self.ticks
-    }
-
-    fn spread(&mut self) {
-        self.since_spread = Some(0);
-    }
-
-    /// Workers were united: if that came soon after connections were spread, it was wrong to spread them.
-    fn united(&mut self) {
-        self.ticks = match self.since_spread.take() {
-            Some(since) if since <= self.ticks => (self.ticks * 2).min(Self::MOST),
-            Some(_) => Self::LEAST,
-            None => self.ticks,
-        };
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::Fixture;
+    use super::super::watched::tests::Ticking;
+    use super::super::watched::{IDLE_TICKS, SATURATED, Share};
+    use super::super::worker_side::Activity;
     use super::*;
 
-    /// A worker that a tick finds in its `serves`th turn.
-    fn serving(serves: usize, activity: Activity) -> Glance {
-        Glance { waits: 0, serves: 2 * serves + 1, activity }
-    }
-
-    fn waiting(waits: usize) -> Glance {
-        Glance { waits: 2 * waits + 1, ..Glance::default() }
-    }
-
-    /// A worker that was in socket calls whenever a tick looked.
-    fn socket_bound() -> Watched {
-        let mut watched = Watched::default();
-        for turn in 0..30 {
-            watched.look(serving(turn, Activity::SocketCall), false);
-            assert_eq!(watched.plight(), Plight::None);
+    /// A watchdog whose workers are socket-bound, with a fixture whose workers have these many ready connections.
+    fn watched(loads: [usize; 3]) -> (Watchdog, Fixture) {
+        let fixture = Fixture::new(loads.len());
+        let mut watchdog = Watchdog::new(loads.len());
+        for (worker, load) in loads.into_iter().enumerate() {
+            (0..load).for_each(|_| fixture.deal(worker, true));
+            watchdog.workers[worker] = Ticking::socket_bound().watched;
         }
-        watched
+        (watchdog, fixture)
     }
 
     #[test]
-    fn a_worker_in_the_same_handler_as_a_tick_ago_is_held_up() {
-        for mut watched in [Watched::default(), socket_bound()] {
-            watched.look(serving(100, Activity::Handler), false);
-            assert_eq!(watched.plight(), Plight::None);
-            watched.look(serving(100, Activity::Handler), false);
-            assert_eq!(watched.plight(), Plight::HeldUp);
-            watched.look(serving(101, Activity::Handler), false);
-            assert_eq!(watched.plight(), Plight::None);
-        }
+    fn the_smallest_worker_that_pauses_may_join_the_largest() {
+        let (mut watchdog, fixture) = watched([2, 3, 1]);
+        let may_join = |watchdog: &Watchdog| watchdog.may_join(&fixture.shared);
+        assert_eq!(may_join(&watchdog), None, "nobody pauses");
+        watchdog.workers.iter_mut().for_each(|worker| worker.is_pausing = true);
+        assert_eq!(may_join(&watchdog), Some(Pair { from: 2, to: 1 }));
+        watchdog.workers[1].is_pausing = false;
+        assert_eq!(may_join(&watchdog), Some(Pair { from: 2, to: 0 }));
+        watchdog.workers[2].ticks_since_lack = 0;
+        assert_eq!(may_join(&watchdog), Some(Pair { from: 2, to: 1 }), "it lacked a processor");
+        watchdog.workers[1].idle_ticks = IDLE_TICKS;
+        assert_eq!(may_join(&watchdog), Some(Pair { from: 2, to: 0 }), "the other has nothing to do");
+        watchdog.workers[0].socket_calls = Share::default();
+        assert_eq!(may_join(&watchdog), None, "the other computes");
+        watchdog.workers[1].idle_ticks = 0;
+        watchdog.workers[2].joins = Some(1);
+        assert_eq!(may_join(&watchdog), None, "it has joined already");
     }
 
     #[test]
-    fn a_socket_bound_worker_that_stands_still_outside_its_handler_lacks_a_processor() {
-        for activity in [Activity::SocketCall, Activity::Computing] {
-            let mut watched = socket_bound();
-            watched.look(serving(100, activity), false);
-            watched.look(serving(100, activity), false);
-            assert_eq!(watched.plight(), Plight::LacksProcessor);
-        }
+    fn the_largest_worker_joins_nobody() {
+        let (mut watchdog, fixture) = watched([1, 3, 2]);
+        watchdog.workers[1].ticks_since_lack = 0;
+        assert_eq!(watchdog.may_join(&fixture.shared), None);
     }
 
     #[test]
-    fn a_worker_that_computes_for_long_is_held_up() {
-        let mut watched = Watched::default();
-        for turn in 0..30 {
-            watched.look(serving(turn / 2, Activity::Computing), false);
-        }
-        assert_eq!(watched.plight(), Plight::HeldUp);
+    fn a_worker_without_pauses_may_spread_to_one_with_nothing_to_do() {
+        let (mut watchdog, fixture) = watched([2, 3, 0]);
+        let now = watchdog.workers.iter().map(|worker| worker.busy_since).max().expect("three") + SATURATED;
+        let count = Count { at: now, messages: 0 };
+        assert_eq!(watchdog.may_spread(&fixture.shared, count), None);
+        watchdog.workers[2].idle_ticks = IDLE_TICKS;
+        assert_eq!(watchdog.may_spread(&fixture.shared, count), Some(Pair { from: 0, to: 2 }));
+        watchdog.workers[0].busy_since = now;
+        assert_eq!(watchdog.may_spread(&fixture.shared, count), Some(Pair { from: 1, to: 2 }));
+        watchdog.workers[1].held_up = 1;
+        assert_eq!(watchdog.may_spread(&fixture.shared, count), None);
     }
 
     #[test]
-    fn whatever_it_does_a_worker_is_held_up_for_long_in_the_end() {
-        let mut watched = socket_bound();
-        for _ in 0..=LONG_TICKS {
-            watched.look(serving(100, Activity::SocketCall), false);
-        }
-        assert_eq!(watched.plight(), Plight::HeldUpForLong);
-    }
-
-    #[test]
-    fn a_worker_is_saturated_while_it_never_waits_and_another_does() {
-        let mut watched = Watched::default();
-        for turn in 1..=20 {
-            watched.look(serving(turn, Activity::SocketCall), true);
-        }
-        assert_eq!(watched.plight(), Plight::Saturated(20));
-        watched.look(serving(21, Activity::SocketCall), false);
-        assert_eq!(watched.plight(), Plight::None, "nobody is there to take anything");
-
-        watched.look(waiting(3), true);
-        assert_eq!(watched.plight(), Plight::None);
-        watched.look(Glance { waits: 10, ..serving(22, Activity::SocketCall) }, true);
-        assert_eq!(watched.plight(), Plight::None, "it has waited since the last tick");
-    }
-
-    #[test]
-    fn patience_grows_when_spreading_was_wrong_and_is_forgotten_when_it_was_right() {
-        let mut patience = Patience::default();
-        patience.united();
-        assert_eq!(patience.ticks, Patience::LEAST, "dealt evenly at first, which was nobody's fault");
-        for expected in [16, 32, 64, 128, 256, 512, 1024, 1024] {
-            patience.spread();
-            patience.tick();
-            patience.united();
-            patience.united();
-            assert_eq!(patience.ticks, expected);
-        }
-        assert!(patience.is_over(1024) && !patience.is_over(1023));
-        patience.spread();
-        for _ in 0..=Patience::MOST {
-            patience.tick();
-        }
-        patience.united();
-        assert_eq!(patience.ticks, Patience::LEAST);
+    fn who_has_joined_gives_all_that_gets_ready_until_the_other_is_held_up() {
+        let (mut watchdog, fixture) = watched([2, 1, 0]);
+        let shared = &fixture.shared;
+        let count = Count { at: Instant::now(), messages: 0 };
+        watchdog.workers[0].joins = Some(1);
+        watchdog.share(shared, count);
+        assert_eq!((shared.loads.of(0), shared.loads.of(1)), (0, 3));
+        fixture.deal(0, true);
+        watchdog.share(shared, count);
+        assert_eq!((shared.loads.of(0), shared.loads.of(1)), (0, 4));
+        fixture.deal(0, true);
+        watchdog.workers[1].held_up = 1;
+        watchdog.workers[1].last.activity = Activity::Handler;
+        watchdog.share(shared, count);
+        watchdog.workers[1].held_up = 0;
+        watchdog.share(shared, count);
+        assert_eq!((shared.loads.of(0), shared.loads.of(1)), (1, 4));
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn run(shared: &Shared, index: usize, nonces: NonceSequence) {
         work.input.clear();
         work.output.clear();
         side.end_serving();
+        side.end_waiting();
         side.table.lock().reclaim();
         let _ = catch_unwind(|| error!(target: LOG, "a worker panicked and goes on"));
     }
@@ -44,7 +45,8 @@ fn serve_until_stopped(shared: &Shared, index: usize, work: &mut Workspace<'_>) 
     let mut table = side.table.lock();
     work.now = Instant::now();
     loop {
-        match shared.stop.phase() {
+        let phase = shared.stop.phase();
+        match phase {
             StopPhase::Running => {}
             StopPhase::Draining => table.begin_drain(),
             StopPhase::Finishing => return finish(shared, &mut table),
@@ -63,8 +65,7 @@ fn serve_until_stopped(shared: &Shared, index: usize, work: &mut Workspace<'_>) 
                 work.now = Instant::now();
             }
         } else {
-            wait(shared, side, &mut table, work.now);
-            work.now = Instant::now();
+            wait(shared, side, &mut table, work, phase);
         }
     }
 }
@@ -103,7 +104,6 @@ fn serve(
     shared.rouse_watchdog(index);
     let verdict = MutexGuard::unlocked(table, || connection.serve(work));
     side.end_serving();
-    let goes_to = table.served_goes_to();
     let again = verdict == Verdict::Again;
     let is_expired = again && connection.deadline().at <= work.now;
     let done = !again && connection.is_quiescent() && !connection.is_lingering();
@@ -134,37 +134,54 @@ fn serve(
             }
             table.check_in(ticket, connection, again);
         }
-        StopPhase::Running => match goes_to {
-            Some(other) => {
-                if let Some(connection) = table.give_up_served(ticket, connection) {
-                    shared.give(other, connection);
-                    shared.rouse_watchdog(other);
-                }
-            }
-            None => table.check_in(ticket, connection, again),
-        },
+        StopPhase::Running => put_back(shared, table, ticket, connection, again),
     }
 }
 
-fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, now: Instant) {
+/// Puts a connection back after its turn, or gives it to another worker if that was asked for meanwhile.
+pub(super) fn put_back(
+    shared: &Shared,
+    table: &mut Table,
+    ticket: Ticket,
+    connection: Box<Connection>,
+    again: bool,
+) {
+    let Some(other) = table.take_served_goes_to() else {
+        return table.check_in(ticket, connection, again);
+    };
+    if let Some(connection) = table.give_up_served(ticket, connection) {
+        shared.give(other, connection, again);
+        shared.rouse_watchdog(other);
+    }
+}
+
+/// Waits until a connection is ready. `phase` is what the server was last seen in.
+fn wait(shared: &Shared, side: &WorkerSide, table: &mut Table, work: &mut Workspace<'_>, phase: StopPhase) {
     side.begin_waiting();
+    // Whatever this worker was woken for since it looked: another look at its table may have taken the wake-up.
+    let is_wanted = shared.stop.phase() != phase
+        || shared.keyring.withdrawals() != work.withdrawals
+        || !shared.overflow.1.is_empty()
+        || !table.is_inbox_empty();
     let deadline = table.next_deadline();
-    let timeout = if !shared.overflow.1.is_empty() || !table.is_inbox_empty() {
+    let timeout = if is_wanted {
         Some(Duration::ZERO)
     } else if shared.will_wake(side, deadline) {
         None
     } else {
-        deadline.map(|at| at.saturating_duration_since(now))
+        deadline.map(|at| at.saturating_duration_since(work.now))
     };
     table.wait(timeout);
     side.end_waiting();
+    let begun = std::mem::replace(&mut work.now, Instant::now());
+    side.note_wait(work.now.saturating_duration_since(begun));
 }
 
 /// Closes whatever is left when the time for draining is over.
 pub(super) fn finish(shared: &Shared, table: &mut Table) {
     table.close_if(|_| true, |connection, is_ready| count_closed(shared, connection, is_ready));
-    while let Some(connection) = table.next_dealt() {
-        count_closed(shared, &connection, false);
+    while let Some(dealt) = table.next_dealt() {
+        count_closed(shared, &dealt.connection, dealt.is_ready);
     }
     while let Ok(connection) = shared.overflow.1.try_recv() {
         count_closed(shared, &connection, true);

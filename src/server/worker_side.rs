@@ -1,7 +1,10 @@
 //! One worker as the other threads see it.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
+};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use mio::Waker;
@@ -10,17 +13,22 @@ use parking_lot::Mutex;
 use super::alarm::PublishedDeadline;
 use super::connection::Connection;
 use super::shared::wake;
-use super::stats::WorkerCounters;
+use super::stats::{OwnCounter, WorkerCounters};
 use super::table::Table;
+
+/// A wait that is not longer found something at once, or as good as.
+const BRIEF: Duration = Duration::from_micros(30);
 
 #[repr(align(128))]
 pub(super) struct WorkerSide {
     pub(super) table: Mutex<Table>,
     inbox: Sender<Dealt>,
     waker: Waker,
-    /// Odd while the worker waits, or is about to, with nothing to do. Written by the worker alone, as are the next two.
-    waits: AtomicUsize,
-    /// Odd while the worker serves a connection.
+    /// Whether the worker waits, or is about to, with nothing to do. Written by the worker alone, as are the next three.
+    waiting: AtomicBool,
+    /// Nanoseconds that it has waited, but for waits so short that there was always something to do.
+    paused: OwnCounter,
+    /// Odd while it serves a connection.
     serves: AtomicUsize,
     activity: AtomicU8,
     pub(super) deadline: PublishedDeadline,
@@ -50,18 +58,16 @@ pub(super) enum Activity {
 /// What one look at a worker shows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Glance {
-    pub(super) waits: usize,
+    /// Whether it waits with nothing to do.
+    pub(super) is_waiting: bool,
+    /// How long it has paused in all.
+    pub(super) paused: Duration,
     pub(super) serves: usize,
     pub(super) activity: Activity,
 }
 
 impl Glance {
-    /// Whether the worker waits with nothing to do.
-    pub(super) fn is_waiting(self) -> bool {
-        self.waits & 1 == 1
-    }
-
-    /// Whether the worker serves a connection.
+    /// Whether it serves a connection.
     pub(super) fn is_serving(self) -> bool {
         self.serves & 1 == 1
     }
@@ -75,7 +81,8 @@ impl WorkerSide {
             table: Mutex::new(table),
             inbox,
             waker,
-            waits: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
+            paused: OwnCounter::default(),
             serves: AtomicUsize::new(0),
             activity: AtomicU8::new(Activity::Computing as u8),
             deadline: PublishedDeadline::default(),
@@ -96,19 +103,25 @@ impl WorkerSide {
         wake(&self.waker);
     }
 
-    /// Announces a wait. Whoever leaves work looks at this count afterwards, and the worker looks for work after making
-    /// it odd, so that one of them sees the other.
+    /// Announces a wait. Whoever leaves work looks at this afterwards, and the worker looks for work after announcing it,
+    /// so that one of them sees the other.
     pub(super) fn begin_waiting(&self) {
-        self.waits.store(self.waits.load(Relaxed) | 1, SeqCst);
+        self.waiting.store(true, SeqCst);
     }
 
     pub(super) fn end_waiting(&self) {
-        let waits = self.waits.load(Relaxed);
-        self.waits.store(waits.wrapping_add(waits & 1), Release);
+        self.waiting.store(false, Release);
+    }
+
+    /// Notes how long a wait took.
+    pub(super) fn note_wait(&self, length: Duration) {
+        if length > BRIEF {
+            self.paused.add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+        }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        self.glance().is_waiting()
+        self.waiting.load(SeqCst)
     }
 
     /// Announces a turn, in sequentially consistent order for [`Shared::rouse_watchdog`](super::shared::Shared).
@@ -134,7 +147,8 @@ impl WorkerSide {
         const SOCKET_CALL: u8 = Activity::SocketCall as u8;
         const HANDLER: u8 = Activity::Handler as u8;
         Glance {
-            waits: self.waits.load(SeqCst),
+            is_waiting: self.is_waiting(),
+            paused: Duration::from_nanos(self.paused.get()),
             serves: self.serves.load(SeqCst),
             activity: match self.activity.load(Relaxed) {
                 SOCKET_CALL => Activity::SocketCall,

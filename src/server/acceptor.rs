@@ -196,7 +196,8 @@ impl Acceptor {
         }
         self.connections += 1;
         let index = shared.loads.least();
-        let lease = Lease::new(&shared.loads, index);
+        let is_local = stream.local_addr().is_ok_and(|here| here.ip() == peer.ip());
+        let lease = Lease::new(&shared.loads, index, is_local);
         let id = ConnectionId(self.connections);
         let session = self.settings.session.clone();
         let connection = Connection::new(stream, peer, id, session, lease, Instant::now());

@@ -42,7 +42,7 @@ impl Fixture {
         stream.set_nonblocking(true).expect("a socket");
         let id = ConnectionId(peers.len() as u64);
         let session = (Arc::new(SessionSettings::default()), Arc::clone(&self.shared.keyring));
-        let lease = Lease::new(&self.shared.loads, worker);
+        let lease = Lease::new(&self.shared.loads, worker, true);
         let stream = mio::net::TcpStream::from_std(stream);
         let connection = Box::new(Connection::new(stream, peer, id, session, lease, Instant::now()));
         self.shared.workers[worker].deal(Dealt { connection, is_ready });

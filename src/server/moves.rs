@@ -81,7 +81,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::fixture::Fixture;
-    use super::super::worker::put_back;
+    use super::super::worker::hand_over;
     use super::*;
 
     const PAIR: Pair = Pair { from: 0, to: 1 };
@@ -118,22 +118,21 @@ mod tests {
 
     #[test]
     fn a_connection_in_its_turn_follows_afterwards() {
-        for is_ready in [false, true] {
-            let fixture = Fixture::new(2);
-            let shared = &fixture.shared;
-            fixture.deal(0, true);
-            let mut table = shared.workers[0].table.lock();
-            table.wait(Some(Duration::ZERO));
-            let (ticket, connection) = table.check_out().expect("a ready one");
-            drop(table);
-            join(shared, PAIR, Instant::now());
-            let mut table = shared.workers[0].table.lock();
-            put_back(shared, &mut table, ticket, connection, is_ready);
-            assert_eq!(table.take_served_goes_to(), None, "only this one");
-            drop(table);
-            assert_eq!(loads(shared), [0, 1]);
-            assert_eq!(ready(shared, 1).len(), usize::from(is_ready));
-        }
+        let fixture = Fixture::new(2);
+        let shared = &fixture.shared;
+        fixture.deal(0, true);
+        let mut table = shared.workers[0].table.lock();
+        table.wait(Some(Duration::ZERO));
+        let (ticket, connection) = table.check_out().expect("a ready one");
+        drop(table);
+        join(shared, PAIR, Instant::now());
+        let mut table = shared.workers[0].table.lock();
+        assert_eq!(table.take_served_goes_to(), Some(1));
+        assert_eq!(table.take_served_goes_to(), None, "only this one");
+        hand_over(shared, &mut table, (ticket, connection), 1, true);
+        drop(table);
+        assert_eq!(loads(shared), [0, 1]);
+        assert_eq!(ready(shared, 1), [1].into(), "it has more to do");
     }
 
     #[test]

@@ -110,11 +110,6 @@ impl Shared {
         }
     }
 
-    /// Messages that all workers together have handed to the handler.
-    pub(super) fn messages(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.counters.messages.get()).sum()
-    }
-
     pub(super) fn stats(&self) -> Stats {
         let mut stats = Stats {
             open: self.loads.open(),

@@ -163,8 +163,10 @@ impl Table {
         self.events = events;
         // Whatever ended the wait: a wake-up can be swallowed by the watchdog's look at this table.
         while let Ok(Dealt { connection, is_ready }) = self.inbox.try_recv() {
+            // A key may have been withdrawn on the way.
+            let is_ready = is_ready || self.draining || connection.is_key_withdrawn();
             if let Some(index) = self.admit(connection)
-                && (is_ready || self.draining)
+                && is_ready
             {
                 self.make_ready(index);
             }
@@ -213,14 +215,16 @@ impl Table {
         self.served_goes_to.take()
     }
 
-    /// Gives up a connection that has just had its turn, for another worker.
+    /// Gives up a connection that has just had its turn, for another worker, with whether an event came meanwhile.
     pub(super) fn give_up_served(
         &mut self,
         ticket: Ticket,
         connection: Box<Connection>,
-    ) -> Option<Box<Connection>> {
-        self.slots[ticket.0].connection = Some(connection);
-        self.release(ticket.0)
+    ) -> Option<(Box<Connection>, bool)> {
+        let slot = &mut self.slots[ticket.0];
+        let is_pending = slot.state == State::Out { pending: true };
+        slot.connection = Some(connection);
+        self.release(ticket.0).map(|connection| (connection, is_pending))
     }
 
     /// How many connections wait for their turn.

@@ -13,11 +13,14 @@ use std::time::{Duration, Instant};
 
 use super::moves::{Takers, join, relieve, spread};
 use super::shared::Shared;
-use super::sharing::{Chances, Count, Pair, Sharing, Step};
-use super::watched::{Plight, Watched};
+use super::sharing::{Chances, Pair, Sharing, Step};
+use super::watched::{Joins, Plight, Watched};
 
 /// Time between two ticks.
 const TICK: Duration = Duration::from_millis(1);
+
+/// For so many ticks, at most, connections are spread that are ready.
+const PARTING_TICKS: u32 = 64;
 
 /// Ticks without any turn after which the watchdog sleeps.
 const QUIET_TICKS: u32 = 10;
@@ -26,6 +29,11 @@ const QUIET_TICKS: u32 = 10;
 pub(super) struct Watchdog {
     workers: Vec<Watched>,
     sharing: Sharing,
+    /// How many messages each worker has answered.
+    messages: Vec<u64>,
+    /// How many connections the two workers of a trial had before it.
+    loads_before: [usize; 2],
+    parting: Option<Parting>,
     quiet_ticks: u32,
     next_tick: Instant,
 }
@@ -35,7 +43,10 @@ impl Watchdog {
         let now = Instant::now();
         Self {
             workers: vec![Watched::new(now); workers],
-            sharing: Sharing::new(Count { at: now, messages: 0 }),
+            sharing: Sharing::new(workers, now),
+            messages: vec![0; workers],
+            loads_before: [0; 2],
+            parting: None,
             quiet_ticks: 0,
             next_tick: now,
         }
@@ -61,10 +72,9 @@ impl Watchdog {
         self.next_tick = now + TICK;
         shared.ticks.advance();
         shared.offer_overflow();
-        let count = Count { at: now, messages: shared.messages() };
-        let is_quiet = self.look(shared, count);
+        let is_quiet = self.look(shared, now);
         self.relieve(shared, now);
-        self.share(shared, count);
+        self.share(shared, now);
         self.quiet_ticks = if is_quiet { self.quiet_ticks + 1 } else { 0 };
         if self.quiet_ticks >= QUIET_TICKS {
             self.quiet_ticks = 0;
@@ -73,12 +83,12 @@ impl Watchdog {
     }
 
     /// Looks at every worker; whether nobody needs the watchdog.
-    fn look(&mut self, shared: &Shared, count: Count) -> bool {
+    fn look(&mut self, shared: &Shared, now: Instant) -> bool {
         let mut is_quiet = shared.overflow.1.is_empty();
         for ((index, worker), watched) in shared.workers.iter().enumerate().zip(&mut self.workers) {
             let glance = worker.glance();
             is_quiet &= !watched.is_active(glance) || shared.loads.of(index) <= 1;
-            watched.look(glance, count.at);
+            watched.look(glance, now);
         }
         is_quiet
     }
@@ -96,34 +106,72 @@ impl Watchdog {
     }
 
     /// Moves connections between workers that are not held up.
-    fn share(&mut self, shared: &Shared, count: Count) {
-        let chances = Chances { join: self.may_join(shared), spread: self.may_spread(shared, count) };
-        match self.sharing.step(count, chances) {
+    fn share(&mut self, shared: &Shared, now: Instant) {
+        for (messages, worker) in self.messages.iter_mut().zip(&shared.workers) {
+            *messages = worker.counters.messages.get();
+        }
+        let chances = Chances { join: self.may_join(shared), spread: self.may_spread(shared, now) };
+        let step = self.sharing.step(now, &self.messages, chances);
+        self.take(step, shared);
+        self.move_on(shared, now);
+    }
+
+    fn take(&mut self, step: Step, shared: &Shared) {
+        if let Step::Join(pair) | Step::Spread(pair) = step {
+            self.loads_before = [shared.loads.of(pair.from), shared.loads.of(pair.to)];
+        }
+        let [from_before, to_before] = self.loads_before;
+        match step {
             Step::Nothing => {}
-            Step::Join(pair) => {
-                self.workers[pair.from].joins = Some(pair.to);
-                // Never in a circle.
-                self.workers[pair.to].joins = None;
+            Step::Join(Pair { from, to }) => self.join(from, Joins { to, until_load: None }),
+            Step::UndoSpread(Pair { from, to }) => {
+                self.join(to, Joins { to: from, until_load: Some(to_before) });
             }
-            Step::Spread(pair) => {
-                self.workers[pair.to].joins = None;
-                spread(shared, pair);
+            Step::Spread(pair) => self.part(pair, to_before + from_before / 2),
+            Step::UndoJoin(Pair { from, to }) => self.part(Pair { from: to, to: from }, from_before),
+        }
+    }
+
+    fn join(&mut self, from: usize, joins: Joins) {
+        // Never in a circle.
+        self.workers[joins.to].joins = None;
+        self.workers[from].joins = Some(joins);
+        self.parting = None;
+    }
+
+    fn part(&mut self, pair: Pair, until_load: usize) {
+        self.workers[pair.to].joins = None;
+        self.parting = Some(Parting { pair, until_load, ticks_left: PARTING_TICKS });
+    }
+
+    /// Moves who is ready at this tick of those who are to be moved.
+    fn move_on(&mut self, shared: &Shared, now: Instant) {
+        for from in 0..self.workers.len() {
+            let Some(Joins { to, until_load }) = self.workers[from].joins else { continue };
+            let is_over = until_load.is_some_and(|load| shared.loads.of(from) <= load);
+            match self.workers[to].plight() {
+                _ if is_over => self.workers[from].joins = None,
+                Plight::None => join(shared, Pair { from, to }, now),
+                Plight::LacksProcessor | Plight::HeldUp => {}
+                Plight::HeldUpForLong => self.workers[from].joins = None,
             }
         }
-        for from in 0..self.workers.len() {
-            let Some(to) = self.workers[from].joins else { continue };
-            match self.workers[to].plight() {
-                Plight::None => join(shared, Pair { from, to }, count.at),
-                Plight::LacksProcessor => {}
-                Plight::HeldUp | Plight::HeldUpForLong => self.workers[from].joins = None,
+        if let Some(parting) = &mut self.parting {
+            spread(shared, parting.pair);
+            parting.ticks_left -= 1;
+            if parting.ticks_left == 0 || shared.loads.of(parting.pair.to) >= parting.until_load {
+                self.parting = None;
             }
         }
     }
 
     /// The worker with the fewest connections of those that could join another, and the one with the most.
     ///
-    /// Two that pause are no more in need of two processors than one that lacks its own.
+    /// Two that pause are no more in need of two processors than one that lacks its own. Clients elsewhere need none here.
     fn may_join(&self, shared: &Shared) -> Option<Pair> {
+        if !shared.loads.are_local() {
+            return None;
+        }
         let candidates = || {
             let active = self.workers.iter().enumerate().filter(|(_, worker)| worker.may_share());
             active.map(|(index, worker)| (shared.loads.of(index), index, worker))
@@ -137,15 +185,15 @@ impl Watchdog {
     }
 
     /// A worker that has not paused for a while, and one with nothing to do.
-    fn may_spread(&self, shared: &Shared, count: Count) -> Option<Pair> {
+    fn may_spread(&self, shared: &Shared, now: Instant) -> Option<Pair> {
         let to = self.workers.iter().position(Watched::has_nothing_to_do)?;
         let mut workers = self.workers.iter().enumerate();
-        let from = workers
-            .position(|(index, worker)| worker.is_saturated(count.at) && shared.loads.of(index) > 1)?;
+        let from =
+            workers.position(|(index, worker)| worker.is_saturated(now) && shared.loads.of(index) > 1)?;
         Some(Pair { from, to })
     }
 
-    fn sleep(&self, shared: &Shared) {
+    fn sleep(&mut self, shared: &Shared) {
         shared.ticks.set_asleep(true);
         let pairs = shared.workers.iter().zip(&self.workers).enumerate();
         let is_missed = pairs.into_iter().any(|(index, (worker, watched))| {
@@ -153,8 +201,18 @@ impl Watchdog {
         });
         if is_missed {
             shared.ticks.set_asleep(false);
+        } else {
+            self.sharing.restart();
         }
     }
+}
+
+/// One worker gives connections to another until that has so many.
+#[derive(Debug, Clone, Copy)]
+struct Parting {
+    pair: Pair,
+    until_load: usize,
+    ticks_left: u32,
 }
 
 #[cfg(test)]
@@ -165,7 +223,7 @@ mod tests {
     use super::super::worker_side::Activity;
     use super::*;
 
-    /// A watchdog whose workers are socket-bound, with a fixture whose workers have these many ready connections.
+    /// A watchdog whose workers are in socket calls, with a fixture whose workers have these many ready connections.
     fn watched(loads: [usize; 3]) -> (Watchdog, Fixture) {
         let fixture = Fixture::new(loads.len());
         let mut watchdog = Watchdog::new(loads.len());
@@ -189,10 +247,10 @@ mod tests {
         assert_eq!(may_join(&watchdog), Some(Pair { from: 2, to: 1 }), "it lacked a processor");
         watchdog.workers[1].idle_ticks = IDLE_TICKS;
         assert_eq!(may_join(&watchdog), Some(Pair { from: 2, to: 0 }), "the other has nothing to do");
-        watchdog.workers[0].socket_calls = Share::default();
-        assert_eq!(may_join(&watchdog), None, "the other computes");
+        watchdog.workers[0].handlers = Share::ALL;
+        assert_eq!(may_join(&watchdog), None, "the other is in its handler most of the time");
         watchdog.workers[1].idle_ticks = 0;
-        watchdog.workers[2].joins = Some(1);
+        watchdog.workers[2].joins = Some(Joins { to: 1, until_load: None });
         assert_eq!(may_join(&watchdog), None, "it has joined already");
     }
 
@@ -207,33 +265,81 @@ mod tests {
     fn a_worker_without_pauses_may_spread_to_one_with_nothing_to_do() {
         let (mut watchdog, fixture) = watched([2, 3, 0]);
         let now = watchdog.workers.iter().map(|worker| worker.busy_since).max().expect("three") + SATURATED;
-        let count = Count { at: now, messages: 0 };
-        assert_eq!(watchdog.may_spread(&fixture.shared, count), None);
+        assert_eq!(watchdog.may_spread(&fixture.shared, now), None);
         watchdog.workers[2].idle_ticks = IDLE_TICKS;
-        assert_eq!(watchdog.may_spread(&fixture.shared, count), Some(Pair { from: 0, to: 2 }));
+        assert_eq!(watchdog.may_spread(&fixture.shared, now), Some(Pair { from: 0, to: 2 }));
         watchdog.workers[0].busy_since = now;
-        assert_eq!(watchdog.may_spread(&fixture.shared, count), Some(Pair { from: 1, to: 2 }));
+        assert_eq!(watchdog.may_spread(&fixture.shared, now), Some(Pair { from: 1, to: 2 }));
         watchdog.workers[1].held_up = 1;
-        assert_eq!(watchdog.may_spread(&fixture.shared, count), None);
+        assert_eq!(watchdog.may_spread(&fixture.shared, now), None);
+    }
+
+    fn loads(shared: &Shared) -> [usize; 3] {
+        [0, 1, 2].map(|worker| shared.loads.of(worker))
     }
 
     #[test]
-    fn who_has_joined_gives_all_that_gets_ready_until_the_other_is_held_up() {
+    fn who_has_joined_gives_all_that_gets_ready_unless_the_other_is_held_up_for_long() {
         let (mut watchdog, fixture) = watched([2, 1, 0]);
-        let shared = &fixture.shared;
-        let count = Count { at: Instant::now(), messages: 0 };
-        watchdog.workers[0].joins = Some(1);
-        watchdog.share(shared, count);
-        assert_eq!((shared.loads.of(0), shared.loads.of(1)), (0, 3));
+        let (shared, now) = (&fixture.shared, Instant::now());
+        watchdog.take(Step::Join(Pair { from: 0, to: 1 }), shared);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [0, 3, 0]);
         fixture.deal(0, true);
-        watchdog.share(shared, count);
-        assert_eq!((shared.loads.of(0), shared.loads.of(1)), (0, 4));
-        fixture.deal(0, true);
-        watchdog.workers[1].held_up = 1;
         watchdog.workers[1].last.activity = Activity::Handler;
-        watchdog.share(shared, count);
+        watchdog.workers[1].held_up = 1;
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [1, 3, 0], "not while the other is held up");
         watchdog.workers[1].held_up = 0;
-        watchdog.share(shared, count);
-        assert_eq!((shared.loads.of(0), shared.loads.of(1)), (1, 4));
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [0, 4, 0]);
+        fixture.deal(0, true);
+        watchdog.workers[1].held_up = u32::MAX;
+        watchdog.move_on(shared, now);
+        watchdog.workers[1].held_up = 0;
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [1, 4, 0], "it has parted for good");
+    }
+
+    #[test]
+    fn what_a_trial_moved_is_moved_back() {
+        let (mut watchdog, fixture) = watched([4, 6, 0]);
+        let (shared, now) = (&fixture.shared, Instant::now());
+        let pair = Pair { from: 0, to: 1 };
+        watchdog.take(Step::Join(pair), shared);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [0, 10, 0]);
+        watchdog.take(Step::UndoJoin(pair), shared);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [5, 5, 0]);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [5, 5, 0], "and no more than that");
+
+        let pair = Pair { from: 1, to: 2 };
+        watchdog.take(Step::Spread(pair), shared);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [5, 2, 3]);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [5, 2, 3], "that was half of them");
+        watchdog.take(Step::UndoSpread(pair), shared);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [5, 5, 0]);
+        watchdog.move_on(shared, now);
+        fixture.deal(2, true);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [5, 5, 1], "and no more than that");
+    }
+
+    #[test]
+    fn connections_are_spread_over_as_many_ticks_as_it_takes() {
+        let (mut watchdog, fixture) = watched([4, 0, 0]);
+        let (shared, now) = (&fixture.shared, Instant::now());
+        watchdog.take(Step::Spread(Pair { from: 0, to: 1 }), shared);
+        let at_its_table = shared.workers[0].table.lock();
+        watchdog.move_on(shared, now);
+        drop(at_its_table);
+        assert_eq!(loads(shared), [4, 0, 0]);
+        watchdog.move_on(shared, now);
+        assert_eq!(loads(shared), [2, 2, 0]);
     }
 }

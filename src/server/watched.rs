@@ -41,8 +41,17 @@ pub(super) struct Watched {
     pub(super) ticks_since_lack: u32,
     /// Of the ticks that found it in a turn, how many found it in a call to a socket.
     pub(super) socket_calls: Share,
-    /// The worker to which its connections go when they are ready.
-    pub(super) joins: Option<usize>,
+    /// The same for handlers.
+    pub(super) handlers: Share,
+    /// Where its connections go when they are ready.
+    pub(super) joins: Option<Joins>,
+}
+
+/// A worker's connections go to another one, until only so many are left if that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Joins {
+    pub(super) to: usize,
+    pub(super) until_load: Option<usize>,
 }
 
 /// What keeps a worker's connections waiting.
@@ -65,6 +74,7 @@ impl Watched {
             is_pausing: false,
             ticks_since_lack: u32::MAX,
             socket_calls: Share::default(),
+            handlers: Share::default(),
             joins: None,
         }
     }
@@ -73,15 +83,17 @@ impl Watched {
         let last = std::mem::replace(&mut self.last, glance);
         if glance.is_serving() {
             self.socket_calls.note(glance.activity == Activity::SocketCall);
+            self.handlers.note(glance.activity == Activity::Handler);
         }
         let is_held_up = glance.is_serving() && glance.serves == last.serves;
-        self.held_up = if is_held_up { self.held_up + 1 } else { 0 };
+        self.held_up = if is_held_up { self.held_up.saturating_add(1) } else { 0 };
         let is_lacking = self.plight() == Plight::LacksProcessor;
         self.ticks_since_lack = if is_lacking { 0 } else { self.ticks_since_lack.saturating_add(1) };
-        self.idle_ticks = if glance.is_waiting { self.idle_ticks + 1 } else { 0 };
+        self.idle_ticks = if glance.is_waiting { self.idle_ticks.saturating_add(1) } else { 0 };
         let busy = now.saturating_duration_since(self.busy_since);
         let paused = glance.paused.saturating_sub(self.paused_before);
-        if is_held_up || self.idle_ticks > 1 || paused > busy / PAUSES + SHORT_PAUSE {
+        let is_in_handler = is_held_up && !is_lacking;
+        if is_in_handler || self.idle_ticks > 1 || paused > busy / PAUSES + SHORT_PAUSE {
             self.is_pausing = true;
             self.busy_since = now;
             self.paused_before = glance.paused;
@@ -109,10 +121,11 @@ impl Watched {
         glance.is_serving() || glance.serves != self.last.serves
     }
 
-    /// Whether it gets on with connections that could as well be with another worker, or the other way round.
+    /// Whether it gets on with connections that could as well be with another worker, or the other way round. Not if much
+    /// of its time is its handler's: that gains from every processor.
     pub(super) fn may_share(&self) -> bool {
         let is_active = self.joins.is_none() && !self.has_nothing_to_do();
-        is_active && self.is_free() && self.socket_calls.is_most()
+        is_active && self.is_free() && self.handlers.is_little()
     }
 
     pub(super) fn may_join(&self) -> bool {
@@ -143,6 +156,8 @@ impl Watched {
 pub(super) struct Share(u32);
 
 impl Share {
+    #[cfg(test)]
+    pub(super) const ALL: Self = Self(Self::WHOLE);
     const WHOLE: u32 = 1 << 16;
     /// How many ticks it takes until an old one has lost most of its weight.
     const MEMORY: u32 = 16;
@@ -154,6 +169,10 @@ impl Share {
 
     fn is_most(self) -> bool {
         self.0 >= Self::WHOLE / 4 * 3
+    }
+
+    fn is_little(self) -> bool {
+        self.0 <= Self::WHOLE / 4
     }
 }
 

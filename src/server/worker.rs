@@ -104,6 +104,7 @@ fn serve(
     shared.rouse_watchdog(index);
     let verdict = MutexGuard::unlocked(table, || connection.serve(work));
     side.end_serving();
+    let goes_to = table.take_served_goes_to();
     let again = verdict == Verdict::Again;
     let is_expired = again && connection.deadline().at <= work.now;
     let done = !again && connection.is_quiescent() && !connection.is_lingering();
@@ -134,23 +135,23 @@ fn serve(
             }
             table.check_in(ticket, connection, again);
         }
-        StopPhase::Running => put_back(shared, table, ticket, connection, again),
+        StopPhase::Running => match goes_to {
+            Some(other) => hand_over(shared, table, (ticket, connection), other, again),
+            None => table.check_in(ticket, connection, again),
+        },
     }
 }
 
-/// Puts a connection back after its turn, or gives it to another worker if that was asked for meanwhile.
-pub(super) fn put_back(
+/// Gives a connection to another worker after its turn; `again` if it has more to do.
+pub(super) fn hand_over(
     shared: &Shared,
     table: &mut Table,
-    ticket: Ticket,
-    connection: Box<Connection>,
+    (ticket, connection): (Ticket, Box<Connection>),
+    other: usize,
     again: bool,
 ) {
-    let Some(other) = table.take_served_goes_to() else {
-        return table.check_in(ticket, connection, again);
-    };
-    if let Some(connection) = table.give_up_served(ticket, connection) {
-        shared.give(other, connection, again);
+    if let Some((connection, is_pending)) = table.give_up_served(ticket, connection) {
+        shared.give(other, connection, again || is_pending);
         shared.rouse_watchdog(other);
     }
 }

@@ -41,8 +41,6 @@ pub(super) struct Watched {
     pub(super) ticks_since_lack: u32,
     /// Of the ticks that found it in a turn, how many found it in a call to a socket.
     pub(super) socket_calls: Share,
-    /// The same for handlers.
-    pub(super) handlers: Share,
     /// Where its connections go when they are ready.
     pub(super) joins: Option<Joins>,
 }
@@ -74,7 +72,6 @@ impl Watched {
             is_pausing: false,
             ticks_since_lack: u32::MAX,
             socket_calls: Share::default(),
-            handlers: Share::default(),
             joins: None,
         }
     }
@@ -83,7 +80,6 @@ impl Watched {
         let last = std::mem::replace(&mut self.last, glance);
         if glance.is_serving() {
             self.socket_calls.note(glance.activity == Activity::SocketCall);
-            self.handlers.note(glance.activity == Activity::Handler);
         }
         let is_held_up = glance.is_serving() && glance.serves == last.serves;
         self.held_up = if is_held_up { self.held_up.saturating_add(1) } else { 0 };
@@ -121,11 +117,11 @@ impl Watched {
         glance.is_serving() || glance.serves != self.last.serves
     }
 
-    /// Whether it gets on with connections that could as well be with another worker, or the other way round. Not if much
-    /// of its time is its handler's: that gains from every processor.
+    /// Whether it passes small messages and could as well do so for another worker, or the other way round. Handlers and
+    /// sealing that take longer gain more from a second processor than they lose.
     pub(super) fn may_share(&self) -> bool {
         let is_active = self.joins.is_none() && !self.has_nothing_to_do();
-        is_active && self.is_free() && self.handlers.is_little()
+        is_active && self.is_free() && self.socket_calls.is_most()
     }
 
     pub(super) fn may_join(&self) -> bool {
@@ -156,8 +152,6 @@ impl Watched {
 pub(super) struct Share(u32);
 
 impl Share {
-    #[cfg(test)]
-    pub(super) const ALL: Self = Self(Self::WHOLE);
     const WHOLE: u32 = 1 << 16;
     /// How many ticks it takes until an old one has lost most of its weight.
     const MEMORY: u32 = 16;
@@ -168,11 +162,7 @@ impl Share {
     }
 
     fn is_most(self) -> bool {
-        self.0 >= Self::WHOLE / 4 * 3
-    }
-
-    fn is_little(self) -> bool {
-        self.0 <= Self::WHOLE / 4
+        self.0 >= Self::WHOLE / 3 * 2
     }
 }
 

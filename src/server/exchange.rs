@@ -1,6 +1,7 @@
 //! A connection's exchange: read what has arrived, answer the whole frames, write the responses.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,9 @@ use super::handler::{Handler, Request};
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{Announced, announced};
 use super::worker_side::{Activity, WorkerSide};
-use crate::protocol::{NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession};
+use crate::protocol::{
+    EMPTY_RESPONSE, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession, WORTH_LEAVING,
+};
 
 /// A turn reads no more than about this many bytes, and then the other connections have theirs.
 pub(super) const TURN_BYTES: usize = 256 << 10;
@@ -113,9 +116,10 @@ impl Connection {
         if let Some(progress) = self.take_proxy_header(work) {
             return Ok(progress);
         }
-        let tick = work.ticks.current();
+        let (tick, begun) = (work.ticks.current(), work.now);
         let mut messages = 0;
         loop {
+            let arrived = work.input.current.filled().len();
             let (taken, event) =
                 self.session.receive(work.input.current.filled_mut(), &mut work.output.bytes, work.now);
             match event {
@@ -123,8 +127,20 @@ impl Connection {
                 ServerEvent::Message(message) => {
                     let key_name = self.session.key().map_or("", |key| key.name());
                     let request = Request { message, key_name, peer: self.peer, connection: self.id };
-                    let response = Response::begin(&mut work.output.bytes);
-                    handle(work.handler, request, response, &self.session, &mut work.nonces, work.side);
+                    // Written by itself, a response costs no further write if it is alone or large.
+                    let is_written_alone = work.output.bytes.is_empty()
+                        && message.len() >= WORTH_LEAVING
+                        && (taken == arrived || message.len() >= OUTPUT_BYTES);
+                    let response = if is_written_alone {
+                        Response::beside(message, &mut work.output.bytes)
+                    } else {
+                        Response::begin(&mut work.output.bytes)
+                    };
+                    let left =
+                        handle(work.handler, request, response, &self.session, &mut work.nonces, work.side);
+                    if let Some(part) = left {
+                        self.send_in_place(taken, part, work)?;
+                    }
                     messages += 1;
                 }
                 ServerEvent::Ping => work.side.counters.pings.add(1),
@@ -166,7 +182,7 @@ impl Connection {
             if is_pipelined {
                 work.ticks.rouse();
             }
-            let overdue = work.ticks.current() != tick || (is_pipelined && work.now.elapsed() >= PROMPT);
+            let overdue = work.ticks.current() != tick || (is_pipelined && begun.elapsed() >= PROMPT);
             if (overdue || work.output.bytes.len() >= OUTPUT_BYTES) && !self.flush(work)? {
                 return Ok(Progress::OutputWaits);
             }
@@ -227,6 +243,31 @@ impl Connection {
         }
     }
 
+    /// Seals a response where its message lies, and writes it from there. What the socket does not take joins the output.
+    fn send_in_place(
+        &mut self,
+        frame_length: usize,
+        part: Range<usize>,
+        work: &mut Workspace<'_>,
+    ) -> io::Result<()> {
+        let frame = &mut work.input.current.filled_mut()[..frame_length];
+        let Some(response) = self.session.seal_in_place(frame, part, &mut work.nonces) else {
+            work.output.bytes.extend_from_slice(&EMPTY_RESPONSE);
+            return Ok(());
+        };
+        let written = work.side.during(Activity::SocketCall, || write_what_fits(&mut self.stream, response));
+        work.now = Instant::now();
+        let sent = written?;
+        work.side.counters.bytes_out.add(sent as u64);
+        self.last_sent = Some(work.now);
+        if sent == response.len() {
+            self.session.output_sent(work.now);
+        } else {
+            work.output.bytes.extend_from_slice(&response[sent..]);
+        }
+        Ok(())
+    }
+
     /// Goes on writing responses that were kept; `false` when the socket did not take them all.
     pub(super) fn send_unsent(&mut self, work: &mut Workspace<'_>) -> io::Result<bool> {
         let sent = work
@@ -247,7 +288,8 @@ impl Connection {
     }
 }
 
-/// Runs the handler and seals what it wrote; a panic becomes the empty response.
+/// Runs the handler and seals what it wrote, unless that is a part of the message, to be sealed there. A panic becomes
+/// the empty response.
 fn handle(
     handler: &dyn Handler,
     request: Request<'_>,
@@ -255,16 +297,18 @@ fn handle(
     session: &ServerSession,
     nonces: &mut NonceSequence,
     side: &WorkerSide,
-) {
+) -> Option<Range<usize>> {
     let peer = request.peer;
     trace!(target: LOG, "{peer}: a message of {} bytes", request.message.len());
     side.counters.messages.add(1);
     let handling = || catch_unwind(AssertUnwindSafe(|| handler.handle(request, &mut response)));
     match side.during(Activity::Handler, handling) {
         Ok(()) => {
-            if !session.seal(response, nonces) {
+            let left = response.left_in_message();
+            if left.is_none() && !session.seal(response, nonces) {
                 error!(target: LOG, "{peer}: a response is longer than AES-GCM allows; sent the empty response");
             }
+            left
         }
         Err(payload) => {
             response.reject();
@@ -274,6 +318,7 @@ fn handle(
             if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
                 std::mem::forget(second);
             }
+            None
         }
     }
 }

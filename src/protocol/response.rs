@@ -8,8 +8,9 @@ use super::{
     TAG_LENGTH, response_header,
 };
 
-/// A response is left in its message only from this many bytes on: copying fewer costs next to nothing.
-pub(crate) const WORTH_LEAVING: usize = 4 << 10;
+/// A response is left in its message only from this many bytes on: fewer are copied within the processor's caches, and can
+/// be written together with other responses.
+pub(crate) const WORTH_LEAVING: usize = 64 << 10;
 
 /// The response to one message, written by a [`Handler`](crate::Handler) straight into the worker's output.
 ///
@@ -196,20 +197,11 @@ fn position(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::sync::LazyLock;
 
     use super::*;
 
-    static MESSAGE: [u8; 3 * WORTH_LEAVING] = pattern();
-
-    const fn pattern() -> [u8; 3 * WORTH_LEAVING] {
-        let mut bytes = [0; 3 * WORTH_LEAVING];
-        let mut index = 1;
-        while index < bytes.len() {
-            bytes[index] = (bytes[index - 1] + 1) % 251;
-            index += 1;
-        }
-        bytes
-    }
+    static MESSAGE: LazyLock<Vec<u8>> = LazyLock::new(|| (0..251).cycle().take(3 * WORTH_LEAVING).collect());
 
     /// What `write` leaves in the message, and what it appends to the output.
     fn answered(message: &[u8], write: impl FnOnce(&mut Response<'_>)) -> (Option<Range<usize>>, Vec<u8>) {

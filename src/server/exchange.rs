@@ -119,7 +119,6 @@ impl Connection {
         let (tick, begun) = (work.ticks.current(), work.now);
         let mut messages = 0;
         loop {
-            let arrived = work.input.current.filled().len();
             let (taken, event) =
                 self.session.receive(work.input.current.filled_mut(), &mut work.output.bytes, work.now);
             match event {
@@ -127,11 +126,9 @@ impl Connection {
                 ServerEvent::Message(message) => {
                     let key_name = self.session.key().map_or("", |key| key.name());
                     let request = Request { message, key_name, peer: self.peer, connection: self.id };
-                    // Written by itself, a response costs no further write if it is alone or large.
-                    let is_written_alone = work.output.bytes.is_empty()
-                        && message.len() >= WORTH_LEAVING
-                        && (taken == arrived || message.len() >= OUTPUT_BYTES);
-                    let response = if is_written_alone {
+                    // It would be written before the responses that wait in the output, if there are any.
+                    let may_be_left = message.len() >= WORTH_LEAVING && work.output.bytes.is_empty();
+                    let response = if may_be_left {
                         Response::beside(message, &mut work.output.bytes)
                     } else {
                         Response::begin(&mut work.output.bytes)

@@ -34,7 +34,6 @@ pub use cipher::{Cipher, NonceSequence, NotAuthentic, SealError};
 pub use client_session::{ClientEvent, ClientFault, ClientSession};
 pub use frame::{Request, decode_request, decode_response, message_header, response_header};
 pub use response::Response;
-pub(crate) use response::WORTH_LEAVING;
 pub(crate) use server_session::later;
 pub use server_session::{Deadline, Expiry, Refusal, Rejection, ServerEvent, ServerSession, SessionSettings};
 

@@ -8,15 +8,15 @@ use super::{
     TAG_LENGTH, response_header,
 };
 
-/// A response is left in its message only from this many bytes on: fewer are copied within the processor's caches, and can
-/// be written together with other responses.
-pub(crate) const WORTH_LEAVING: usize = 64 << 10;
+/// A response stays in its message only from this many bytes on. Fewer are copied within the processor's caches, and can be
+/// written together with other responses; so many are written by themselves anyway.
+const WORTH_KEEPING: usize = 64 << 10;
 
 /// The response to one message, written by a [`Handler`](crate::Handler) straight into the worker's output.
 ///
 /// It starts empty; what is appended is sealed in place afterwards, so a handler that appends slices
-/// allocates nothing once the buffer has grown to the size of its usual responses. A response that is one part of its
-/// message, or all of it, is not even copied when it is large: it is sealed and sent from where the message lies.
+/// allocates nothing once the buffer has grown to the size of its usual responses. A server does not even copy a large
+/// response (64 KiB and more) that was appended at once from its own message, as a rule: it goes out from where that lies.
 ///
 /// ```
 /// use falcotcp_sync::protocol::Response;
@@ -32,10 +32,10 @@ pub(crate) const WORTH_LEAVING: usize = 64 << 10;
 pub struct Response<'a> {
     output: &'a mut Vec<u8>,
     start: usize,
-    /// The message, as long as the response may still be left in it; otherwise empty.
+    /// The message, as long as the response may still stay in it; otherwise empty.
     message: &'a [u8],
-    /// The part of the message that is the whole response so far. Nothing is in `output` then.
-    left: Option<Range<usize>>,
+    /// The part of the message that is the whole response so far. No text is in `output` then.
+    in_message: Option<Range<usize>>,
 }
 
 impl<'a> Response<'a> {
@@ -45,18 +45,19 @@ impl<'a> Response<'a> {
         Self::beside(&[], output)
     }
 
-    /// The same as an answer to `message`, which [`left_in_message`](Self::left_in_message) may be asked about.
+    /// The same, which may become a [part of `message`](Self::into_part_of_message) if that is large.
     #[inline]
     pub(crate) fn beside(message: &'a [u8], output: &'a mut Vec<u8>) -> Self {
+        let message = if message.len() >= WORTH_KEEPING { message } else { &[] };
         let start = output.len();
         output.extend_from_slice(&[0; RESPONSE_HEADER + NONCE_LENGTH]);
-        Self { output, start, message, left: None }
+        Self { output, start, message, in_message: None }
     }
 
     /// Appends `bytes`.
     #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        if self.message.is_empty() || !self.leave(bytes) {
+        if self.message.is_empty() || !self.keep_in_message(bytes) {
             self.output.extend_from_slice(bytes);
         }
     }
@@ -69,7 +70,7 @@ impl<'a> Response<'a> {
     /// What has been written so far.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        match &self.left {
+        match &self.in_message {
             Some(part) => &self.message[part.clone()],
             None => &self.output[self.text_start()..],
         }
@@ -95,7 +96,7 @@ impl<'a> Response<'a> {
 
     /// Forgets what was written beyond the first `length` bytes; no effect when it is that short.
     pub fn truncate(&mut self, length: usize) {
-        if let Some(part) = &mut self.left {
+        if let Some(part) = &mut self.in_message {
             part.end = part.end.min(part.start.saturating_add(length));
         }
         let end = self.text_start().saturating_add(length);
@@ -127,30 +128,34 @@ impl<'a> Response<'a> {
         self.output.extend_from_slice(&EMPTY_RESPONSE);
     }
 
-    /// The part of the message that is the whole response. It must be sealed there, and `output` is as before;
-    /// without one, [`seal`](Self::seal) the response.
+    /// The part of the message that is the whole response, to be sealed there; `output` is as it was before. Otherwise the
+    /// response itself, to be [sealed](Self::seal).
     #[inline]
-    pub(crate) fn left_in_message(&mut self) -> Option<Range<usize>> {
-        let part = self.left.take()?;
-        self.output.truncate(self.start);
-        Some(part)
+    pub(crate) fn into_part_of_message(mut self) -> Result<Range<usize>, Self> {
+        match self.in_message.take() {
+            Some(part) => {
+                self.output.truncate(self.start);
+                Ok(part)
+            }
+            None => Err(self),
+        }
     }
 
-    /// Leaves `bytes` in the message if they are a large part of it and the response is empty. The message can't change
-    /// before the handler is done, so nobody sees the difference.
-    fn leave(&mut self, bytes: &[u8]) -> bool {
-        if bytes.len() >= WORTH_LEAVING && self.is_empty() {
-            self.left = position(self.message, bytes);
+    /// Keeps `bytes` where they are if they are a large part of the message and the response is empty. The message can't
+    /// change before the handler is done, so nobody sees the difference.
+    fn keep_in_message(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() >= WORTH_KEEPING && self.is_empty() {
+            self.in_message = position(self.message, bytes);
         } else {
             self.copy_out();
         }
-        self.left.is_some()
+        self.in_message.is_some()
     }
 
     /// From here on the response is in the output.
     #[inline]
     fn copy_out(&mut self) {
-        if let Some(part) = self.left.take() {
+        if let Some(part) = self.in_message.take() {
             self.output.extend_from_slice(&self.message[part]);
         }
         self.message = &[];
@@ -201,105 +206,117 @@ mod tests {
 
     use super::*;
 
-    static MESSAGE: LazyLock<Vec<u8>> = LazyLock::new(|| (0..251).cycle().take(3 * WORTH_LEAVING).collect());
+    static MESSAGE: LazyLock<Vec<u8>> = LazyLock::new(|| (0..251).cycle().take(3 * WORTH_KEEPING).collect());
 
-    /// What `write` leaves in the message, and what it appends to the output.
+    type Write<'a> = &'a dyn Fn(&mut Response<'_>);
+
+    /// The part of the message that a response is after `write`, if it is one, and its text.
     fn answered(message: &[u8], write: impl FnOnce(&mut Response<'_>)) -> (Option<Range<usize>>, Vec<u8>) {
         let mut output = b"earlier".to_vec();
         let mut response = Response::beside(message, &mut output);
         write(&mut response);
         let text = response.as_slice().to_vec();
         assert_eq!(text.len(), response.len());
-        let left = response.left_in_message();
-        match &left {
+        let part = response.into_part_of_message().ok();
+        match &part {
             Some(part) => {
                 assert_eq!(text, message[part.clone()]);
                 assert_eq!(output, b"earlier");
             }
             None => assert_eq!(output[7 + RESPONSE_HEADER + NONCE_LENGTH..], text),
         }
-        (left, text)
+        (part, text)
     }
 
     #[test]
-    fn a_large_part_of_the_message_is_left_where_it_is() {
-        for part in [0..MESSAGE.len(), 1..MESSAGE.len(), 0..WORTH_LEAVING, 5..WORTH_LEAVING + 6] {
-            let (left, text) =
+    fn a_large_part_of_the_message_stays_where_it_is() {
+        for part in [0..MESSAGE.len(), 1..MESSAGE.len(), 0..WORTH_KEEPING, 5..WORTH_KEEPING + 6] {
+            let (kept, text) =
                 answered(&MESSAGE, |response| response.extend_from_slice(&MESSAGE[part.clone()]));
-            assert_eq!((left, &text[..]), (Some(part.clone()), &MESSAGE[part.clone()]));
-            let (left, _) =
+            assert_eq!((kept, &text[..]), (Some(part.clone()), &MESSAGE[part.clone()]));
+            let (kept, _) =
                 answered(&MESSAGE, |response| response.write_all(&MESSAGE[part.clone()]).unwrap());
-            assert_eq!(left, Some(part));
+            assert_eq!(kept, Some(part));
         }
     }
 
     #[test]
     fn what_is_small_or_lies_elsewhere_or_comes_second_is_copied() {
         let copy = MESSAGE.to_vec();
-        let writes: [&dyn Fn(&mut Response<'_>); 5] = [
-            &|response| response.extend_from_slice(&MESSAGE[..WORTH_LEAVING - 1]),
-            &|response| response.extend_from_slice(&copy),
-            &|response| response.extend_from_slice(&[]),
-            &|response| {
-                response.extend_from_slice(b"id ");
-                response.extend_from_slice(&MESSAGE);
-            },
-            &|response| {
-                response.extend_from_slice(&copy);
-                response.extend_from_slice(&MESSAGE);
-            },
+        let writes: [(Write<'_>, &[&[u8]]); 5] = [
+            (
+                &|response| response.extend_from_slice(&MESSAGE[..WORTH_KEEPING - 1]),
+                &[&MESSAGE[..WORTH_KEEPING - 1]],
+            ),
+            (&|response| response.extend_from_slice(&copy), &[&MESSAGE]),
+            (&|response| response.extend_from_slice(&[]), &[]),
+            (
+                &|response| {
+                    response.extend_from_slice(b"id ");
+                    response.extend_from_slice(&MESSAGE);
+                },
+                &[b"id ", &MESSAGE],
+            ),
+            (
+                &|response| {
+                    response.extend_from_slice(&copy);
+                    response.extend_from_slice(&MESSAGE);
+                },
+                &[&MESSAGE, &MESSAGE],
+            ),
         ];
-        for write in writes {
-            assert_eq!(answered(&MESSAGE, write).0, None);
+        for (write, expected) in writes {
+            assert_eq!(answered(&MESSAGE, write), (None, expected.concat()));
         }
-        assert_eq!(answered(&[], |response| response.extend_from_slice(&MESSAGE)).0, None);
+        let small = &MESSAGE[..WORTH_KEEPING - 1];
+        assert_eq!(answered(small, |response| response.extend_from_slice(small)), (None, small.to_vec()));
     }
 
     #[test]
     fn a_part_that_reaches_over_an_edge_of_the_message_is_copied() {
         for message in [&MESSAGE[1..], &MESSAGE[..MESSAGE.len() - 1], &MESSAGE[..0]] {
-            let (left, text) = answered(message, |response| response.extend_from_slice(&MESSAGE));
-            assert_eq!((left, &text[..]), (None, &MESSAGE[..]));
+            let (kept, text) = answered(message, |response| response.extend_from_slice(&MESSAGE));
+            assert_eq!((kept, &text[..]), (None, &MESSAGE[..]));
         }
     }
 
     #[test]
     fn whatever_is_done_with_it_afterwards_it_reads_the_same() {
-        let (left, text) = answered(&MESSAGE, |response| {
+        let (kept, text) = answered(&MESSAGE, |response| {
             response.extend_from_slice(&MESSAGE[2..]);
             response.truncate(5000);
         });
-        assert_eq!((left, text.len()), (Some(2..5002), 5000));
+        assert_eq!((kept, text.len()), (Some(2..5002), 5000));
 
-        let (left, text) = answered(&MESSAGE, |response| {
+        let (kept, text) = answered(&MESSAGE, |response| {
             response.extend_from_slice(&MESSAGE);
             response.truncate(0);
             response.extend_from_slice(&MESSAGE[1..]);
         });
-        assert_eq!((left, &text[..]), (Some(1..MESSAGE.len()), &MESSAGE[1..]));
+        assert_eq!((kept, &text[..]), (Some(1..MESSAGE.len()), &MESSAGE[1..]));
 
-        let (left, text) = answered(&MESSAGE, |response| {
+        let (kept, text) = answered(&MESSAGE, |response| {
             response.extend_from_slice(&MESSAGE);
             response.extend_from_slice(&MESSAGE);
             response.extend(*b"end");
         });
-        assert_eq!((left, text), (None, [&MESSAGE[..], &MESSAGE, b"end"].concat()));
+        assert_eq!((kept, text), (None, [&MESSAGE[..], &MESSAGE, b"end"].concat()));
 
-        let (left, text) = answered(&MESSAGE, |response| {
+        let (kept, text) = answered(&MESSAGE, |response| {
             response.extend_from_slice(&MESSAGE);
             response.extend(*b"end");
         });
-        assert_eq!((left, text), (None, [&MESSAGE[..], b"end"].concat()));
+        assert_eq!((kept, text), (None, [&MESSAGE[..], b"end"].concat()));
 
-        let (left, text) = answered(&MESSAGE, |response| {
+        let (kept, text) = answered(&MESSAGE, |response| {
             response.extend_from_slice(&MESSAGE[7..]);
             response.as_mut_slice()[0] = 99;
         });
-        assert_eq!((left, text), (None, [&[99], &MESSAGE[8..]].concat()));
+        assert_eq!((kept, text), (None, [&[99], &MESSAGE[8..]].concat()));
     }
 
     #[test]
-    fn one_that_was_left_in_the_message_can_still_be_sealed_or_rejected() {
+    fn one_that_stayed_in_the_message_can_still_be_sealed_or_rejected() {
         let cipher = Cipher::new(&crate::Key::from_bytes([7; 32]));
         let mut nonces = NonceSequence::new().unwrap();
         let mut output = Vec::new();

@@ -13,9 +13,7 @@ use super::handler::{Handler, Request};
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{Announced, announced};
 use super::worker_side::{Activity, WorkerSide};
-use crate::protocol::{
-    EMPTY_RESPONSE, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession, WORTH_LEAVING,
-};
+use crate::protocol::{EMPTY_RESPONSE, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession};
 
 /// A turn reads no more than about this many bytes, and then the other connections have theirs.
 pub(super) const TURN_BYTES: usize = 256 << 10;
@@ -119,6 +117,7 @@ impl Connection {
         let (tick, begun) = (work.ticks.current(), work.now);
         let mut messages = 0;
         loop {
+            let mut rest_waits = false;
             let (taken, event) =
                 self.session.receive(work.input.current.filled_mut(), &mut work.output.bytes, work.now);
             match event {
@@ -126,17 +125,14 @@ impl Connection {
                 ServerEvent::Message(message) => {
                     let key_name = self.session.key().map_or("", |key| key.name());
                     let request = Request { message, key_name, peer: self.peer, connection: self.id };
-                    // It would be written before the responses that wait in the output, if there are any.
-                    let may_be_left = message.len() >= WORTH_LEAVING && work.output.bytes.is_empty();
-                    let response = if may_be_left {
-                        Response::beside(message, &mut work.output.bytes)
-                    } else {
-                        Response::begin(&mut work.output.bytes)
-                    };
-                    let left =
+                    // One that stays in its message is written before whatever waits in the output.
+                    let may_stay = work.output.bytes.is_empty();
+                    let response =
+                        Response::beside(if may_stay { message } else { &[] }, &mut work.output.bytes);
+                    let stays =
                         handle(work.handler, request, response, &self.session, &mut work.nonces, work.side);
-                    if let Some(part) = left {
-                        self.send_in_place(taken, part, work)?;
+                    if let Some(part) = stays {
+                        rest_waits = !self.send_in_place(taken, part, work)?;
                     }
                     messages += 1;
                 }
@@ -180,7 +176,8 @@ impl Connection {
                 work.ticks.rouse();
             }
             let overdue = work.ticks.current() != tick || (is_pipelined && begun.elapsed() >= PROMPT);
-            if (overdue || work.output.bytes.len() >= OUTPUT_BYTES) && !self.flush(work)? {
+            let is_due = overdue || rest_waits || work.output.bytes.len() >= OUTPUT_BYTES;
+            if is_due && !self.flush(work)? {
                 return Ok(Progress::OutputWaits);
             }
             if overdue || messages >= TURN_MESSAGES {
@@ -223,12 +220,7 @@ impl Connection {
         if work.output.bytes.is_empty() {
             return Ok(true);
         }
-        let written =
-            work.side.during(Activity::SocketCall, || write_what_fits(&mut self.stream, &work.output.bytes));
-        work.now = Instant::now();
-        let sent = written?;
-        work.side.counters.bytes_out.add(sent as u64);
-        self.last_sent = Some(work.now);
+        let sent = self.write(&work.output.bytes, work.side, &mut work.now)?;
         if sent == work.output.bytes.len() {
             work.output.clear();
             self.session.output_sent(work.now);
@@ -240,29 +232,37 @@ impl Connection {
         }
     }
 
-    /// Seals a response where its message lies, and writes it from there. What the socket does not take joins the output.
+    /// Seals a response where its message lies and writes it from there. `false` when the socket did not take all of it:
+    /// the rest is in the output.
     fn send_in_place(
         &mut self,
         frame_length: usize,
         part: Range<usize>,
         work: &mut Workspace<'_>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let frame = &mut work.input.current.filled_mut()[..frame_length];
         let Some(response) = self.session.seal_in_place(frame, part, &mut work.nonces) else {
+            error!(target: LOG, "{}: a response can't be sealed; sent the empty response", self.peer);
             work.output.bytes.extend_from_slice(&EMPTY_RESPONSE);
-            return Ok(());
+            return Ok(false);
         };
-        let written = work.side.during(Activity::SocketCall, || write_what_fits(&mut self.stream, response));
-        work.now = Instant::now();
-        let sent = written?;
-        work.side.counters.bytes_out.add(sent as u64);
-        self.last_sent = Some(work.now);
+        let sent = self.write(response, work.side, &mut work.now)?;
         if sent == response.len() {
             self.session.output_sent(work.now);
-        } else {
-            work.output.bytes.extend_from_slice(&response[sent..]);
+            return Ok(true);
         }
-        Ok(())
+        work.output.bytes.extend_from_slice(&response[sent..]);
+        Ok(false)
+    }
+
+    /// Writes what the socket takes, and says how many bytes that were.
+    fn write(&mut self, bytes: &[u8], side: &WorkerSide, now: &mut Instant) -> io::Result<usize> {
+        let written = side.during(Activity::SocketCall, || write_what_fits(&mut self.stream, bytes));
+        *now = Instant::now();
+        let sent = written?;
+        side.counters.bytes_out.add(sent as u64);
+        self.last_sent = Some(*now);
+        Ok(sent)
     }
 
     /// Goes on writing responses that were kept; `false` when the socket did not take them all.
@@ -300,13 +300,15 @@ fn handle(
     side.counters.messages.add(1);
     let handling = || catch_unwind(AssertUnwindSafe(|| handler.handle(request, &mut response)));
     match side.during(Activity::Handler, handling) {
-        Ok(()) => {
-            let left = response.left_in_message();
-            if left.is_none() && !session.seal(response, nonces) {
-                error!(target: LOG, "{peer}: a response is longer than AES-GCM allows; sent the empty response");
+        Ok(()) => match response.into_part_of_message() {
+            Ok(part) => Some(part),
+            Err(response) => {
+                if !session.seal(response, nonces) {
+                    error!(target: LOG, "{peer}: a response is longer than AES-GCM allows; sent the empty response");
+                }
+                None
             }
-            left
-        }
+        },
         Err(payload) => {
             response.reject();
             side.counters.panics.add(1);

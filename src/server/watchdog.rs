@@ -107,8 +107,8 @@ impl Watchdog {
 
     /// Moves connections between workers that are not held up.
     fn share(&mut self, shared: &Shared, now: Instant) {
-        for (messages, worker) in self.messages.iter_mut().zip(&shared.workers) {
-            *messages = worker.counters.messages.get();
+        for (messages, worker) in self.messages.iter_mut().zip(&self.workers) {
+            *messages = worker.last.messages;
         }
         let chances = Chances { join: self.may_join(shared), spread: self.may_spread(shared, now) };
         let step = self.sharing.step(now, &self.messages, chances);

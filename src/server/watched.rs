@@ -25,6 +25,9 @@ const SHORT_PAUSE: Duration = Duration::from_micros(500);
 /// A worker that has hardly paused for so long is saturated.
 pub(super) const SATURATED: Duration = Duration::from_millis(30);
 
+/// Bytes of a message, its frame's included, up to which it is small: passing it costs more than sealing it.
+const SMALL_MESSAGE: u64 = 1 << 10;
+
 /// One worker as the ticks have found it.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
@@ -41,6 +44,8 @@ pub(super) struct Watched {
     pub(super) ticks_since_lack: u32,
     /// Of the ticks that found it in a turn, how many found it in a call to a socket.
     pub(super) socket_calls: Share,
+    /// Of the ticks that found messages answered, how many found them small.
+    pub(super) small_messages: Share,
     /// Where its connections go when they are ready.
     pub(super) joins: Option<Joins>,
 }
@@ -72,6 +77,7 @@ impl Watched {
             is_pausing: false,
             ticks_since_lack: u32::MAX,
             socket_calls: Share::default(),
+            small_messages: Share::default(),
             joins: None,
         }
     }
@@ -80,6 +86,10 @@ impl Watched {
         let last = std::mem::replace(&mut self.last, glance);
         if glance.is_serving() {
             self.socket_calls.note(glance.activity == Activity::SocketCall);
+        }
+        let bytes = glance.bytes_in.wrapping_sub(last.bytes_in);
+        if let Some(mean) = bytes.checked_div(glance.messages.wrapping_sub(last.messages)) {
+            self.small_messages.note(mean <= SMALL_MESSAGE);
         }
         let is_held_up = glance.is_serving() && glance.serves == last.serves;
         self.held_up = if is_held_up { self.held_up.saturating_add(1) } else { 0 };
@@ -117,11 +127,11 @@ impl Watched {
         glance.is_serving() || glance.serves != self.last.serves
     }
 
-    /// Whether it passes small messages and could as well do so for another worker, or the other way round. Handlers and
-    /// sealing that take longer gain more from a second processor than they lose.
+    /// Whether it passes small messages and could as well do so for another worker, or the other way round. Handlers that
+    /// compute and large messages that are sealed gain more from a second processor than they lose.
     pub(super) fn may_share(&self) -> bool {
         let is_active = self.joins.is_none() && !self.has_nothing_to_do();
-        is_active && self.is_free() && self.socket_calls.is_most()
+        is_active && self.is_free() && self.small_messages.is_most() && self.socket_calls.is_much()
     }
 
     pub(super) fn may_join(&self) -> bool {
@@ -163,6 +173,10 @@ impl Share {
 
     fn is_most(self) -> bool {
         self.0 >= Self::WHOLE / 3 * 2
+    }
+
+    fn is_much(self) -> bool {
+        self.0 >= Self::WHOLE / 4
     }
 }
 
@@ -207,7 +221,8 @@ pub(super) mod tests {
 
     /// A worker that a tick finds in its `serves`th turn.
     fn serving(serves: usize, activity: Activity) -> Glance {
-        Glance { serves: 2 * serves + 1, activity, ..Glance::default() }
+        let messages = serves as u64;
+        Glance { serves: 2 * serves + 1, activity, messages, bytes_in: 101 * messages, ..Glance::default() }
     }
 
     #[test]
@@ -263,6 +278,32 @@ pub(super) mod tests {
         assert!(worker.watched.is_pausing);
         worker.look(Glance { paused: 4 * TICK, ..serving(102, Activity::SocketCall) });
         assert_eq!(worker.busy(), TICK);
+    }
+
+    #[test]
+    fn who_passes_small_messages_may_share() {
+        let may_share = |bytes: u64, activity_of: fn(usize) -> Activity| {
+            let mut worker = Ticking::new();
+            for turn in 0..100 {
+                let messages = turn as u64 * 10;
+                worker.look(Glance {
+                    messages,
+                    bytes_in: messages * bytes,
+                    ..serving(turn, activity_of(turn))
+                });
+            }
+            worker.watched.may_share()
+        };
+        let socket_call = |_| Activity::SocketCall;
+        assert!(may_share(101, socket_call));
+        assert!(may_share(SMALL_MESSAGE, socket_call));
+        assert!(!may_share(SMALL_MESSAGE + 1, socket_call), "large ones");
+        assert!(may_share(101, |turn| if turn % 3 == 0 {
+            Activity::SocketCall
+        } else {
+            Activity::Computing
+        }));
+        assert!(!may_share(101, |turn| if turn % 8 == 0 { Activity::SocketCall } else { Activity::Handler }));
     }
 
     #[test]

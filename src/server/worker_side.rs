@@ -64,6 +64,9 @@ pub(super) struct Glance {
     pub(super) paused: Duration,
     pub(super) serves: usize,
     pub(super) activity: Activity,
+    /// Messages that it has answered, and bytes that it has read.
+    pub(super) messages: u64,
+    pub(super) bytes_in: u64,
 }
 
 impl Glance {
@@ -155,6 +158,8 @@ impl WorkerSide {
                 HANDLER => Activity::Handler,
                 _ => Activity::Computing,
             },
+            messages: self.counters.messages.get(),
+            bytes_in: self.counters.bytes_in.get(),
         }
     }
 }

@@ -8,15 +8,16 @@ use super::{
     TAG_LENGTH, response_header,
 };
 
-/// A response stays in its message only from this many bytes on. Fewer are copied within the processor's caches, and can be
-/// written together with other responses; so many are written by themselves anyway.
+/// A response stays in its message only from this many bytes on. Fewer are copied within the processor's caches, and
+/// can be written together with other responses; so many are written by themselves anyway.
 const WORTH_KEEPING: usize = 64 << 10;
 
 /// The response to one message, written by a [`Handler`](crate::Handler) straight into the worker's output.
 ///
 /// It starts empty; what is appended is sealed in place afterwards, so a handler that appends slices
 /// allocates nothing once the buffer has grown to the size of its usual responses. A server does not even copy a large
-/// response (64 KiB and more) that was appended at once from its own message, as a rule: it goes out from where that lies.
+/// response (64 KiB and more) that was appended at once from its own message, as a rule: it goes out from where that
+/// lies.
 ///
 /// ```
 /// use falcotcp_sync::protocol::Response;
@@ -128,8 +129,8 @@ impl<'a> Response<'a> {
         self.output.extend_from_slice(&EMPTY_RESPONSE);
     }
 
-    /// The part of the message that is the whole response, to be sealed there; `output` is as it was before. Otherwise the
-    /// response itself, to be [sealed](Self::seal).
+    /// The part of the message that is the whole response, to be sealed there; `output` is as it was before. Otherwise
+    /// the response itself, to be [sealed](Self::seal).
     #[inline]
     pub(crate) fn into_part_of_message(mut self) -> Result<Range<usize>, Self> {
         match self.in_message.take() {
@@ -141,8 +142,8 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Keeps `bytes` where they are if they are a large part of the message and the response is empty. The message can't
-    /// change before the handler is done, so nobody sees the difference.
+    /// Keeps `bytes` where they are if they are a large part of the message and the response is empty. The message
+    /// can't change before the handler is done, so nobody sees the difference.
     fn keep_in_message(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() >= WORTH_KEEPING && self.is_empty() {
             self.in_message = position(self.message, bytes);

@@ -1,7 +1,7 @@
 //! A worker's buffers, and what a connection keeps of them while a frame or a response is unfinished.
 //!
-//! A worker reads into one buffer and collects responses in another, whatever connection it serves. What is left of them at
-//! the end of a turn goes with the connection: copied when it is little, and otherwise the buffer itself, so
+//! A worker reads into one buffer and collects responses in another, whatever connection it serves. What is left of
+//! them at the end of a turn goes with the connection: copied when it is little, and otherwise the buffer itself, so
 //! that a large message is read to the end in the place where it began. Either way a connection holds memory in
 //! proportion to what has arrived, never to what was announced.
 

@@ -1,10 +1,11 @@
 //! Decides how many workers share the connections, by what that brings.
 //!
-//! Where clients run on the same machine, workers that pass small messages and have no processor each only get into each
-//! other's way and into the clients': every wait finds fewer connections, and the scheduler does the rest. Then one **joins** another: its
-//! connections go there. And when a worker never pauses while another has nothing to do, it **spreads** its connections.
-//! The operating system does not tell whether there is a processor. So both are trials of some tens of milliseconds:
-//! unless the two workers clearly answer more messages it is undone, and tried again later, twice as late each time.
+//! Where clients run on the same machine, workers that pass small messages and have no processor each only get into
+//! each other's way and into the clients': every wait finds fewer connections, and the scheduler does the rest. Then
+//! one **joins** another: its connections go there. And when a worker never pauses while another has nothing to do, it
+//! **spreads** its connections. The operating system does not tell whether there is a processor. So both are trials of
+//! some tens of milliseconds: unless the two workers clearly answer more messages it is undone, and tried again later,
+//! twice as late each time.
 //!
 //! ```text
 //!               a pair that may join, or spread

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that this crate's functions fail with.
 ///
 /// Each error says what happened, in which phase, with which size or limit, and what can be done. Whether a
 /// [`Client`](crate::Client) can still be used afterwards is told by [`Client::is_open`](crate::Client::is_open).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// The server closed the connection, or answered with something else, instead of accepting the establishment:
@@ -53,7 +54,7 @@ pub enum Error {
         /// What was going on.
         phase: Phase,
         /// What it reported.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The text of a key is not 64 hexadecimal digits.
     InvalidKey {
@@ -65,7 +66,7 @@ pub enum Error {
         /// Which one.
         path: PathBuf,
         /// What is wrong with it.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// A setting has a value that can't work.
     InvalidSetting {
@@ -80,7 +81,7 @@ pub enum Error {
         name: String,
     },
     /// The operating system gave no random bytes.
-    Random(io::Error),
+    Random(Arc<io::Error>),
 }
 
 /// What was going on when an [`Error`] occurred.
@@ -104,6 +105,16 @@ pub enum Phase {
 }
 
 impl Error {
+    /// What the operating system reported in `phase`.
+    pub(crate) fn io(phase: Phase, source: io::Error) -> Self {
+        Self::Io { phase, source: Arc::new(source) }
+    }
+
+    /// The operating system gave no random bytes.
+    pub(crate) fn random(source: impl Into<io::Error>) -> Self {
+        Self::Random(Arc::new(source.into()))
+    }
+
     /// Whether the server may have received the message and processed it, so that sending it again could do
     /// something twice.
     pub fn was_sent(&self) -> bool {
@@ -179,7 +190,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } | Self::KeyFile { source, .. } | Self::Random(source) => Some(source),
+            Self::Io { source, .. } | Self::KeyFile { source, .. } | Self::Random(source) => Some(&**source),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use ctutils::CtEq;
 use getrandom::SysRng;
@@ -42,7 +43,7 @@ impl Key {
     /// [`Error::Random`] when the operating system gives no random bytes.
     pub fn generate() -> Result<Self, Error> {
         let mut key = Self(Box::default());
-        SysRng.try_fill_bytes(&mut key.0[..]).map_err(|source| Error::Random(source.into()))?;
+        SysRng.try_fill_bytes(&mut key.0[..]).map_err(Error::random)?;
         Ok(key)
     }
 
@@ -67,7 +68,7 @@ impl Key {
     /// its owner has any access to it.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let failed = |source| Error::KeyFile { path: path.to_owned(), source };
+        let failed = |source| Error::KeyFile { path: path.to_owned(), source: Arc::new(source) };
         let mut file = File::open(path).map_err(failed)?;
         refuse_shared_file(&file, path).map_err(failed)?;
         // Larger than any key file, so that a wrong path can't fill the memory; on the heap and never grown,
@@ -98,7 +99,7 @@ impl Key {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         owner_only(&mut options);
-        let failed = |source| Error::KeyFile { path: path.to_owned(), source };
+        let failed = |source| Error::KeyFile { path: path.to_owned(), source: Arc::new(source) };
         let mut file = options.open(path).map_err(failed)?;
         file.write_all(&text[..]).and_then(|()| file.sync_all()).map_err(|source| {
             // Half a key would be in the way of the next attempt. What went wrong first is what is told.

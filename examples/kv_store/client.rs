@@ -1,6 +1,7 @@
 //! The store as its clients see it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use falcotcp_sync::{Client, Error, Key, Phase};
 
@@ -64,7 +65,7 @@ impl StoreClient {
     fn open_session(&mut self) -> Result<(), AskError> {
         // Fresh random bits that only the server can send back: a recorded welcome has others.
         let mut challenge = [0; 16];
-        getrandom::fill(&mut challenge).map_err(|error| Error::Random(error.into()))?;
+        getrandom::fill(&mut challenge).map_err(|error| Error::Random(Arc::new(error.into())))?;
         let id = RequestId { session: u128::from_be_bytes(challenge), number: 0 };
         let Answer::Welcome { session } = self.exchange(id, &request(id, &Operation::Hello))? else {
             return Err(AskError::NotTheAnswer);

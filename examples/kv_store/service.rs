@@ -17,7 +17,7 @@ pub(crate) struct Service {
 impl Service {
     /// Serves `store`.
     pub(crate) fn new(store: Arc<Store>) -> Result<Self, Error> {
-        let run = getrandom::u64().map_err(|error| Error::Random(error.into()))?;
+        let run = getrandom::u64().map_err(|error| Error::Random(Arc::new(error.into())))?;
         Ok(Self { store, sessions: Sessions::new(run) })
     }
 

@@ -118,13 +118,12 @@ impl ClientBuilder {
     pub fn connect(&self, addr: impl ToSocketAddrs) -> Result<Client, Error> {
         self.check()?;
         let addrs: Vec<SocketAddr> =
-            addr.to_socket_addrs().map_err(|source| Error::Io { phase: Phase::Connect, source })?.collect();
+            addr.to_socket_addrs().map_err(|source| Error::io(Phase::Connect, source))?.collect();
         let target = Target::new(addrs, Arc::new(Cipher::new(&self.key)));
         let core = Arc::new(Mutex::new(Core::connect(target, self.settings)?));
         if self.keep_alive {
             let interval = self.keep_alive_interval.unwrap_or(self.settings.lifetime / 4);
-            keep_alive::register(&core, interval)
-                .map_err(|source| Error::Io { phase: Phase::Spawn, source })?;
+            keep_alive::register(&core, interval).map_err(|source| Error::io(Phase::Spawn, source))?;
         }
         Ok(Client { core })
     }

@@ -230,7 +230,7 @@ impl Core {
         }
         Err(last_error.unwrap_or_else(|| {
             let nothing = "the address resolves to no socket address";
-            Error::Io { phase: Phase::Connect, source: io::Error::new(ErrorKind::InvalidInput, nothing) }
+            Error::io(Phase::Connect, io::Error::new(ErrorKind::InvalidInput, nothing))
         }))
     }
 
@@ -358,7 +358,7 @@ impl Settings {
     pub(super) fn io_error(&self, phase: Phase, error: io::Error) -> Error {
         match (error.kind(), phase) {
             (ErrorKind::TimedOut, _) => Error::TimedOut { phase, limit: self.limit(phase) },
-            (_, Phase::Connect) => Error::Io { phase, source: error },
+            (_, Phase::Connect) => Error::io(phase, error),
             (
                 ErrorKind::UnexpectedEof
                 | ErrorKind::ConnectionReset
@@ -369,7 +369,7 @@ impl Settings {
                 Phase::Establishment => Error::Refused,
                 phase => Error::ClosedByServer { phase },
             },
-            _ => Error::Io { phase, source: error },
+            _ => Error::io(phase, error),
         }
     }
 

@@ -46,7 +46,7 @@ impl ClientManager {
     /// # Errors
     /// [`Error::Io`] in [`Phase::Connect`] when the address does not resolve.
     pub fn new(builder: ClientBuilder, addr: impl ToSocketAddrs) -> Result<Self, Error> {
-        let resolved = |source: io::Error| Error::Io { phase: Phase::Connect, source };
+        let resolved = |source: io::Error| Error::io(Phase::Connect, source);
         Ok(Self { builder, addrs: addr.to_socket_addrs().map_err(resolved)?.collect() })
     }
 }

@@ -72,7 +72,7 @@ impl Target {
     ) -> Result<ClientSession, Error> {
         let mut session =
             ClientSession::new(Arc::clone(&self.cipher), NonceSequence::new()?, max_message_size);
-        session.establish(&mut SysRng, output).map_err(|source| Error::Random(source.into()))?;
+        session.establish(&mut SysRng, output).map_err(Error::random)?;
         Ok(session)
     }
 }

@@ -170,7 +170,7 @@ impl NonceSequence {
     /// # Errors
     /// [`Error::Random`] when the operating system gives no random bytes.
     pub fn new() -> Result<Self, Error> {
-        Self::from_rng(&mut SysRng).map_err(|source| Error::Random(source.into()))
+        Self::from_rng(&mut SysRng).map_err(Error::random)
     }
 
     /// A sequence that starts at a point drawn from `rng`, for tests with known nonces and for platforms

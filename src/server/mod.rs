@@ -125,7 +125,7 @@ impl Server {
     /// [`Error::Random`] when it gives no random bytes for the nonces; [`Error::KeyNameTaken`] when two keys have the
     /// same name.
     pub fn spawn(self, handler: impl Handler) -> Result<ServerHandle, Error> {
-        let failed = |source| Error::Io { phase: Phase::Spawn, source };
+        let failed = |source| Error::io(Phase::Spawn, source);
         let Self { listener, local_addr, builder } = self;
         let keyring = Arc::new(Keyring::new());
         for (name, key) in &builder.keys {
@@ -241,7 +241,7 @@ impl ServerBuilder {
         #[cfg(not(unix))]
         let reuse_port = false;
         let listener = listener::bind(addr, self.backlog, reuse_port)
-            .map_err(|source| Error::Io { phase: Phase::Bind, source })?;
+            .map_err(|source| Error::io(Phase::Bind, source))?;
         self.listen(listener)
     }
 
@@ -256,7 +256,7 @@ impl ServerBuilder {
         let local_addr = listener
             .set_nonblocking(true)
             .and_then(|()| listener.local_addr())
-            .map_err(|source| Error::Io { phase: Phase::Bind, source })?;
+            .map_err(|source| Error::io(Phase::Bind, source))?;
         Ok(Server { listener, local_addr, builder: self })
     }
 

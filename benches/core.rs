@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use falcotcp_sync::Key;
 use falcotcp_sync::protocol::{
-    Cipher, ClientEvent, ClientSession, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession,
-    SessionSettings, decode_request, message_header,
+    Cipher, ClientEvent, ClientSession, NonceSequence, ResponseWriter, SEAL_OVERHEAD, ServerEvent,
+    ServerSession, SessionSettings, decode_request, message_header,
 };
 
 const SIZES: [usize; 4] = [64, 1 << 10, 16 << 10, 1 << 20];
@@ -77,7 +77,7 @@ fn exchange(criterion: &mut Criterion) {
                 client.send(&message, &mut to_server).expect("sealing");
                 let (_, event) = server.receive(&mut to_server, &mut to_client, now);
                 let ServerEvent::Message(text) = event else { panic!("{event:?}") };
-                let mut response = Response::begin(&mut to_client);
+                let mut response = ResponseWriter::begin(&mut to_client);
                 response.extend_from_slice(text);
                 server.seal(response, &mut nonces);
                 server.output_sent(now);

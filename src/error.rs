@@ -80,6 +80,8 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The server has ended, so that nothing about it can be changed.
+    Stopped,
     /// The operating system gave no random bytes.
     Random(Arc<io::Error>),
 }
@@ -182,6 +184,7 @@ impl fmt::Display for Error {
             Self::KeyNameTaken { name } => {
                 write!(f, "a key named {name:?} is accepted already: withdraw it first, or choose another name")
             }
+            Self::Stopped => f.write_str("the server has ended"),
             Self::Random(source) => write!(f, "the operating system gave no random bytes: {source}"),
         }
     }

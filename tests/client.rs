@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, echo_server, eventually, key, server};
-use falcotcp_sync::protocol::{Cipher, NonceSequence, Response};
+use falcotcp_sync::protocol::{Cipher, NonceSequence, ResponseWriter};
 use falcotcp_sync::{Client, ClientBuilder, Error, Key, Phase};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -41,7 +41,7 @@ fn read_message(stream: &mut TcpStream) {
 
 fn response(text: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
-    let mut response = Response::begin(&mut frame);
+    let mut response = ResponseWriter::begin(&mut frame);
     response.extend_from_slice(text);
     let mut nonces = NonceSequence::new().expect("random bytes");
     response.seal(&Cipher::new(&key()), &mut nonces).expect("sealing");

@@ -10,7 +10,7 @@ use std::time::Instant;
 use falcotcp_sync::Key;
 use falcotcp_sync::protocol::{
     ACCEPTED, Cipher, ClientSession, MESSAGE_HEADER, NONCE_LENGTH, RESPONSE_HEADER, Refusal, Rejection,
-    Response,
+    ResponseWriter,
 };
 use serde_json::{Map, Value};
 use sessions::{ClientEnd, Known, LIMIT, Received, Served, ServerEnd, nonces};
@@ -41,7 +41,7 @@ fn sealing_a_plaintext_under_its_nonce_gives_the_frame() {
             }
             (Direction::ClientToServer, false) => client.send(text, &mut frame).unwrap(),
             (Direction::ServerToClient, _) => {
-                let mut response = Response::begin(&mut frame);
+                let mut response = ResponseWriter::begin(&mut frame);
                 response.extend_from_slice(text);
                 response.seal(&vector.cipher(), &mut nonces(nonce)).unwrap();
             }

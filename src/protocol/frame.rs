@@ -8,7 +8,7 @@ const PING: u8 = 2;
 
 /// What a client sends, as far as its header tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum RequestHeader {
     /// Type 0: an establishment of the fixed length [`ESTABLISHMENT_LENGTH`](super::ESTABLISHMENT_LENGTH).
     Establishment,
     /// Type 1: a message.
@@ -25,22 +25,22 @@ pub enum Request {
 /// Reads the header at the start of `input`; `None` says that more bytes are needed.
 ///
 /// ```
-/// use falcotcp_sync::protocol::{Request, decode_request};
+/// use falcotcp_sync::protocol::{RequestHeader, decode_request};
 ///
-/// assert_eq!(decode_request(&[2]), Some(Request::Ping));
+/// assert_eq!(decode_request(&[2]), Some(RequestHeader::Ping));
 /// assert_eq!(decode_request(&[1, 0, 0, 0]), None);
 /// assert_eq!(
 ///     decode_request(&[1, 0, 0, 0, 0, 0, 0, 0, 28]),
-///     Some(Request::Message { length: 28 }),
+///     Some(RequestHeader::Message { length: 28 }),
 /// );
 /// ```
 #[inline]
-pub fn decode_request(input: &[u8]) -> Option<Request> {
+pub fn decode_request(input: &[u8]) -> Option<RequestHeader> {
     Some(match *input.first()? {
-        ESTABLISHMENT => Request::Establishment,
-        MESSAGE => Request::Message { length: decode_response(&input[1..])? },
-        PING => Request::Ping,
-        unregistered => Request::Unregistered(unregistered),
+        ESTABLISHMENT => RequestHeader::Establishment,
+        MESSAGE => RequestHeader::Message { length: decode_response(&input[1..])? },
+        PING => RequestHeader::Ping,
+        unregistered => RequestHeader::Unregistered(unregistered),
     })
 }
 
@@ -80,17 +80,17 @@ mod tests {
         for cut in 0..header.len() {
             assert_eq!(decode_request(&header[..cut]), None, "{cut} bytes");
         }
-        assert_eq!(decode_request(&header), Some(Request::Message { length: 0x0102_0304 }));
+        assert_eq!(decode_request(&header), Some(RequestHeader::Message { length: 0x0102_0304 }));
         assert_eq!(decode_response(&header[1..8]), None);
         assert_eq!(decode_response(&header[1..]), Some(0x0102_0304));
     }
 
     #[test]
     fn every_type_byte_has_its_meaning() {
-        assert_eq!(decode_request(&[0]), Some(Request::Establishment));
-        assert_eq!(decode_request(&[2]), Some(Request::Ping));
+        assert_eq!(decode_request(&[0]), Some(RequestHeader::Establishment));
+        assert_eq!(decode_request(&[2]), Some(RequestHeader::Ping));
         for unregistered in 3..=255 {
-            assert_eq!(decode_request(&[unregistered]), Some(Request::Unregistered(unregistered)));
+            assert_eq!(decode_request(&[unregistered]), Some(RequestHeader::Unregistered(unregistered)));
         }
     }
 }

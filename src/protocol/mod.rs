@@ -20,20 +20,20 @@
 //!
 //! # Parts
 //!
-//! - lengths and headers: [`Request`], [`decode_request`], [`decode_response`];
+//! - lengths and headers: [`RequestHeader`], [`decode_request`], [`decode_response`];
 //! - sealing and opening: [`Cipher`] and [`NonceSequence`];
 //! - the two state machines: [`ServerSession`] and [`ClientSession`].
 
 mod cipher;
 mod client_session;
 mod frame;
-mod response;
+mod response_writer;
 mod server_session;
 
 pub use cipher::{Cipher, NonceSequence, NotAuthentic, SealError};
 pub use client_session::{ClientEvent, ClientFault, ClientSession};
-pub use frame::{Request, decode_request, decode_response, message_header, response_header};
-pub use response::Response;
+pub use frame::{RequestHeader, decode_request, decode_response, message_header, response_header};
+pub use response_writer::ResponseWriter;
 pub(crate) use server_session::later;
 pub use server_session::{Deadline, Expiry, Refusal, Rejection, ServerEvent, ServerSession, SessionSettings};
 

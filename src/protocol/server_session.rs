@@ -1,13 +1,12 @@
 //! The server's side of one connection, as a state machine.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::frame::{Request, decode_request};
+use super::frame::{RequestHeader, decode_request};
 use super::{
-    ACCEPTED, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH, MESSAGE_HEADER, NonceSequence, RESPONSE_HEADER, Response,
-    SEAL_OVERHEAD, response_header,
+    ACCEPTED, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH, MESSAGE_HEADER, NonceSequence, ResponseWriter,
+    SEAL_OVERHEAD,
 };
 use crate::keyring::{Keyring, NamedKey};
 
@@ -26,7 +25,7 @@ use crate::keyring::{Keyring, NamedKey};
 /// The caller keeps the received bytes. [`receive`](Self::receive) looks at their start and either gives
 /// one event and how many bytes it took, or says that it needs more and takes none. Whatever the session
 /// answers by itself (acceptance, empty responses) it appends to `output`; a message's response is written by
-/// the caller through [`Response`] and sealed with [`seal`](Self::seal).
+/// the caller through [`ResponseWriter`] and sealed with [`seal`](Self::seal).
 ///
 /// Time is passed in, and [`deadline`](Self::deadline) names the one moment at which the connection ends
 /// unless something happens before.
@@ -169,7 +168,7 @@ impl ServerSession {
     ) -> (usize, ServerEvent<'i>) {
         match (&self.state, decode_request(input)) {
             (State::Closed, _) => (0, ServerEvent::Refused(Refusal::Closed)),
-            (_, Some(Request::Establishment)) => self.establishment(input, output, now),
+            (_, Some(RequestHeader::Establishment)) => self.establishment(input, output, now),
             (State::Establishing, _) if !input.is_empty() => {
                 self.state = State::Closed;
                 (0, ServerEvent::Refused(Refusal::NotAnEstablishment))
@@ -178,12 +177,12 @@ impl ServerSession {
                 let frame_length = if input.is_empty() { 1 } else { MESSAGE_HEADER };
                 (0, ServerEvent::NeedMore { frame_length })
             }
-            (_, Some(Request::Message { length })) => self.message(length, input, output),
-            (_, Some(Request::Ping)) => {
+            (_, Some(RequestHeader::Message { length })) => self.message(length, input, output),
+            (_, Some(RequestHeader::Ping)) => {
                 self.interacted(now);
                 (1, ServerEvent::Ping)
             }
-            (_, Some(Request::Unregistered(kind))) => (1, ServerEvent::Skipped(kind)),
+            (_, Some(RequestHeader::Unregistered(kind))) => (1, ServerEvent::Skipped(kind)),
         }
     }
 
@@ -250,33 +249,13 @@ impl ServerSession {
     /// A response longer than AES-GCM allows becomes the empty response, and `false` is returned; so does one of a
     /// session that is not established, which has no message to answer.
     #[inline]
-    pub fn seal(&self, response: Response<'_>, nonces: &mut NonceSequence) -> bool {
+    pub fn seal(&self, response: ResponseWriter<'_>, nonces: &mut NonceSequence) -> bool {
         if let State::Established(key) = &self.state {
             response.seal(key.cipher(), nonces).is_ok()
         } else {
             response.reject();
             false
         }
-    }
-
-    /// Seals the response to the message in `frame` where that message was opened, if all of it is `part` of the text.
-    /// Gives the response's frame: its header and nonce fit before the text, and its tag behind.
-    ///
-    /// `None` as long as the session is not established, and for a part that is not within the text.
-    pub(crate) fn seal_in_place<'f>(
-        &self,
-        frame: &'f mut [u8],
-        part: Range<usize>,
-        nonces: &mut NonceSequence,
-    ) -> Option<&'f [u8]> {
-        const BEFORE: usize = MESSAGE_HEADER - RESPONSE_HEADER;
-        let State::Established(key) = &self.state else { return None };
-        let response =
-            frame.get_mut(BEFORE + part.start..BEFORE + part.end + RESPONSE_HEADER + SEAL_OVERHEAD)?;
-        let (header, sealed) = response.split_first_chunk_mut()?;
-        *header = response_header(sealed.len());
-        key.cipher().seal(nonces, sealed).ok()?;
-        Some(response)
     }
 
     /// Says that all output has been handed to the socket. After an interaction the lifetime starts here.
@@ -328,48 +307,4 @@ impl ServerSession {
 pub(crate) fn later(now: Instant, duration: Duration) -> Instant {
     const DECADES: Duration = Duration::from_secs(30 * 365 * 86_400);
     now.checked_add(duration).unwrap_or_else(|| now + DECADES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Key;
-    use crate::protocol::{Cipher, NONCE_LENGTH, message_header};
-
-    fn nonces() -> NonceSequence {
-        NonceSequence::new().unwrap()
-    }
-
-    fn established(cipher: &Arc<Cipher>) -> ServerSession {
-        let keyring = Keyring::from(Arc::clone(cipher));
-        let mut session = ServerSession::new(Arc::default(), Arc::new(keyring), Instant::now());
-        let mut opening = vec![0; ESTABLISHMENT_LENGTH];
-        cipher.seal(&mut nonces(), &mut opening[1..]).unwrap();
-        let (_, event) = session.receive(&mut opening, &mut Vec::new(), Instant::now());
-        assert_eq!(event, ServerEvent::Established);
-        session
-    }
-
-    #[test]
-    fn any_part_of_a_message_is_sealed_where_it_is() {
-        let cipher = Arc::new(Cipher::new(&Key::from_bytes([7; 32])));
-        let mut session = established(&cipher);
-        let text = b"a message of some length";
-        for (start, end) in (0..=text.len()).flat_map(|end| (0..=end).map(move |start| (start, end))) {
-            let mut frame = message_header(text.len() + SEAL_OVERHEAD).to_vec();
-            frame.resize(MESSAGE_HEADER + NONCE_LENGTH, 0);
-            frame.extend_from_slice(text);
-            frame.resize(MESSAGE_HEADER + text.len() + SEAL_OVERHEAD, 0);
-            cipher.seal(&mut nonces(), &mut frame[MESSAGE_HEADER..]).unwrap();
-            let (taken, event) = session.receive(&mut frame, &mut Vec::new(), Instant::now());
-            assert!(matches!(event, ServerEvent::Message(message) if message == text));
-            assert_eq!(taken, frame.len());
-
-            let response = session.seal_in_place(&mut frame, start..end, &mut nonces()).unwrap();
-            let (header, sealed) = response.split_at(RESPONSE_HEADER);
-            assert_eq!(header, response_header(sealed.len()));
-            assert_eq!(cipher.open(&mut sealed.to_vec()).unwrap(), &text[start..end]);
-            assert!(session.seal_in_place(&mut frame, start..text.len() + 1, &mut nonces()).is_none());
-        }
-    }
 }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::keys::ServerKeys;
-use super::shared::Shared;
+use super::shared::Counters;
 use super::stats::Stats;
+use super::worker::Pool;
 
 /// How long a server that is stopped without a time of its own answers what has arrived.
 const STOP_GRACE: Duration = Duration::from_millis(100);
@@ -31,7 +32,9 @@ const STOP_GRACE: Duration = Duration::from_millis(100);
 /// ```
 #[must_use = "dropping the handle stops the server"]
 pub struct ServerHandle {
-    pub(super) shared: Arc<Shared>,
+    /// Nothing of the server is kept by whoever holds this.
+    pub(super) pool: Weak<Pool>,
+    pub(super) counters: Arc<Counters>,
     pub(super) local_addr: SocketAddr,
     pub(super) acceptor: Option<JoinHandle<ShutdownReport>>,
 }
@@ -54,17 +57,17 @@ impl ServerHandle {
 
     /// What the server has done so far.
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        Stats::snapshot(&self.counters)
     }
 
     /// The keys that the server accepts, to be changed from any thread.
     pub fn keys(&self) -> ServerKeys {
-        ServerKeys::new(Arc::clone(&self.shared))
+        ServerKeys::new(Weak::clone(&self.pool))
     }
 
     /// Something to stop the server with from another thread, a signal handler's or a request's.
     pub fn stopper(&self) -> Stopper {
-        Stopper { shared: Arc::clone(&self.shared) }
+        Stopper { pool: Weak::clone(&self.pool) }
     }
 
     /// Waits until the server has been stopped through a [`Stopper`].
@@ -86,7 +89,7 @@ impl ServerHandle {
     /// # Errors
     /// None at present; reserved for a server that can't go on.
     pub fn shutdown(mut self, drain: Duration) -> Result<ShutdownReport, crate::Error> {
-        self.shared.stop(drain);
+        self.stopper().stop_within(drain);
         Ok(self.join())
     }
 
@@ -98,7 +101,7 @@ impl ServerHandle {
 impl Drop for ServerHandle {
     fn drop(&mut self) {
         if self.acceptor.is_some() {
-            self.shared.stop(STOP_GRACE);
+            self.stopper().stop();
             self.join();
         }
     }
@@ -115,10 +118,10 @@ impl fmt::Debug for ServerHandle {
 
 /// Stops a server from anywhere; clones stop the same one. Neither call waits: [`ServerHandle::wait`] does.
 ///
-/// A stopper keeps the server's handler and buffers in memory, also when the server has ended.
+/// It keeps nothing of a server that has ended; a handler may hold one of its own server.
 #[derive(Debug, Clone)]
 pub struct Stopper {
-    shared: Arc<Shared>,
+    pool: Weak<Pool>,
 }
 
 impl Stopper {
@@ -130,6 +133,8 @@ impl Stopper {
 
     /// Stops the server as [`ServerHandle::shutdown`] does with this `drain`; of several calls the earliest end counts.
     pub fn stop_within(&self, drain: Duration) {
-        self.shared.stop(drain);
+        if let Some(pool) = self.pool.upgrade() {
+            pool.stop(drain);
+        }
     }
 }

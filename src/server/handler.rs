@@ -1,8 +1,9 @@
 //! What a server does with a message.
 
 use std::net::SocketAddr;
+use std::{fmt, io};
 
-pub use crate::protocol::Response;
+use crate::protocol::ResponseWriter;
 
 /// What a server does with a message: it reads the request and writes its response.
 ///
@@ -43,7 +44,7 @@ where
 }
 
 /// One message and where it came from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub(super) message: &'a [u8],
     pub(super) key_name: &'a str,
@@ -71,6 +72,112 @@ impl<'a> Request<'a> {
     /// The connection that the message came over.
     pub fn connection_id(&self) -> ConnectionId {
         self.connection
+    }
+}
+
+/// Without the message, which is nobody's to log.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("len", &self.message.len())
+            .field("key_name", &self.key_name)
+            .field("peer", &self.peer)
+            .field("connection", &self.connection)
+            .finish()
+    }
+}
+
+/// The response to one message, written by a [`Handler`] straight into the worker's output.
+///
+/// It starts empty; what is appended is sealed in place afterwards, so a handler that appends slices
+/// allocates nothing once the buffer has grown to the size of its usual responses.
+///
+/// ```
+/// use falcotcp_sync::{Handler, Request, Response};
+/// use std::io::Write;
+///
+/// struct Length;
+///
+/// impl Handler for Length {
+///     fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
+///         let _ = write!(response, "{} bytes", request.message().len());
+///     }
+/// }
+/// ```
+pub struct Response<'a> {
+    writer: ResponseWriter<'a>,
+}
+
+impl<'a> Response<'a> {
+    #[inline]
+    pub(super) fn new(writer: ResponseWriter<'a>) -> Self {
+        Self { writer }
+    }
+
+    #[inline]
+    pub(super) fn into_writer(self) -> ResponseWriter<'a> {
+        self.writer
+    }
+
+    /// Appends `bytes`.
+    #[inline]
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.writer.extend_from_slice(bytes);
+    }
+
+    /// Makes room for `additional` more bytes at once; never needed, at times faster.
+    pub fn reserve(&mut self, additional: usize) {
+        self.writer.reserve(additional);
+    }
+
+    /// What has been written so far.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        self.writer.as_slice()
+    }
+
+    /// What has been written so far, to be changed in place.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.writer.as_mut_slice()
+    }
+
+    /// Bytes written so far.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.writer.len()
+    }
+
+    /// Whether nothing has been written yet.
+    pub fn is_empty(&self) -> bool {
+        self.writer.is_empty()
+    }
+
+    /// Forgets what was written beyond the first `length` bytes; no effect when it is that short.
+    pub fn truncate(&mut self, length: usize) {
+        self.writer.truncate(length);
+    }
+}
+
+impl io::Write for Response<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Extend<u8> for Response<'_> {
+    fn extend<T: IntoIterator<Item = u8>>(&mut self, bytes: T) {
+        self.writer.extend(bytes);
+    }
+}
+
+impl fmt::Debug for Response<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,12 @@
 //! The keys of a running server.
 
-use std::sync::Arc;
+use std::sync::Weak;
 
-use super::shared::Shared;
+use super::worker::Pool;
 use crate::{Error, Key};
 
-/// The keys that a running server accepts. Clones change the same server, and keep its handler and buffers in memory, also
-/// when it has ended.
+/// The keys that a running server accepts. Clones change the same server; they keep nothing of one that has ended, which
+/// has no keys. A handler may hold those of its own server.
 ///
 /// To replace a key without a failed request:
 ///
@@ -35,20 +35,20 @@ use crate::{Error, Key};
 /// ```
 #[derive(Debug, Clone)]
 pub struct ServerKeys {
-    shared: Arc<Shared>,
+    pool: Weak<Pool>,
 }
 
 impl ServerKeys {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(super) fn new(pool: Weak<Pool>) -> Self {
+        Self { pool }
     }
 
     /// Accepts `key`, under `name`, from now on.
     ///
     /// # Errors
-    /// [`Error::KeyNameTaken`] when another key has this name.
+    /// [`Error::KeyNameTaken`] when another key has this name; [`Error::Stopped`] when the server has ended.
     pub fn add(&self, name: impl Into<String>, key: &Key) -> Result<(), Error> {
-        self.shared.keyring.add(name, key)
+        self.pool.upgrade().ok_or(Error::Stopped)?.keyring.add(name, key)
     }
 
     /// Accepts the key of this name no more and closes the connections that live under it; `false` when there is no
@@ -56,20 +56,21 @@ impl ServerKeys {
     ///
     /// A message that a handler is answering still gets its response; no further one is handled.
     pub fn withdraw(&self, name: &str) -> bool {
-        let found = self.shared.keyring.withdraw(name);
+        let Some(pool) = self.pool.upgrade() else { return false };
+        let found = pool.keyring.withdraw(name);
         if found {
-            self.shared.sweep_withdrawn();
+            pool.sweep_withdrawn();
         }
         found
     }
 
     /// How many connections live under the key of this name; `None` when there is no such key.
     pub fn connections(&self, name: &str) -> Option<usize> {
-        self.shared.keyring.sessions(name)
+        self.pool.upgrade()?.keyring.sessions(name)
     }
 
     /// The names of the keys that are accepted, in the order in which they were added.
     pub fn names(&self) -> Vec<String> {
-        self.shared.keyring.names()
+        self.pool.upgrade().map_or_else(Vec::new, |pool| pool.keyring.names())
     }
 }

@@ -1,67 +1,49 @@
 //! The server: an acceptor, and workers that share its connections.
 //!
 //! ```text
-//! acceptor --deals to the least loaded--> inbox --> worker: table of connections, one wait
-//!    |                                                ^
-//!    +--watchdog: moves ready connections to workers that get on with them -+
-//!    +--alarm: wakes a worker at the nearest of its connections' deadlines -+
+//! acceptor --assigns to the least loaded--> mailbox --> worker: table of connections, one wait
+//!    |                                                    |         |  one at a time, for a turn
+//!    |                                                    |         v
+//!    |                                                    |     connection: read, open, handle, seal, write
+//!    +--watchdog: ready connections of a stalled worker ->+ (any worker that has nothing to do)
+//!    +--alarm: wakes a worker at the nearest of its connections' deadlines
 //! ```
+//!
+//! Calls go downwards: this module and the handles start and stop; `acceptor` knows workers, `worker` knows connections,
+//! `connection` knows the session; all of them know what is in `shared` and the application's handler.
 
 mod acceptor;
-mod alarm;
-mod buffers;
 mod connection;
-mod ending;
-mod exchange;
-#[cfg(test)]
-mod fixture;
 mod handle;
 mod handler;
 mod keys;
-mod listener;
-mod load;
-mod moves;
-#[cfg(feature = "proxy-protocol")]
-mod proxy;
+#[cfg(all(test, shuttle))]
+mod models;
 mod shared;
-mod sharing;
+mod spawn;
 mod stats;
-mod table;
-mod ticks;
-mod timers;
-mod watchdog;
-mod watched;
 mod worker;
-mod worker_side;
 
 use std::fmt;
-use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
-
-use log::info;
 
 pub use handle::{ServerHandle, ShutdownReport, Stopper};
 pub use handler::{ConnectionId, Handler, Request, Response};
 pub use keys::ServerKeys;
 pub use stats::{Stats, WorkerStats};
 
-use crate::keyring::Keyring;
-use crate::protocol::{NonceSequence, SessionSettings};
+use crate::protocol::SessionSettings;
 use crate::{Error, Key, Phase};
-use acceptor::{Acceptor, AcceptorSettings};
-use shared::Shared;
-
-const LOG: &str = "falcotcp_sync::server";
+use acceptor::listener;
+use spawn::Settings;
 
 /// A server that has its address but does not serve yet: clients can connect and wait.
 ///
 /// ```
 /// use falcotcp_sync::{Client, Key, Server};
-/// use std::time::Duration;
-///
+/// ///
 /// let key = Key::generate()?;
 /// let server = Server::builder(key.clone()).workers(4).bind("127.0.0.1:0")?;
 /// let handle = server.spawn(|message: &[u8]| message.to_ascii_uppercase())?;
@@ -74,22 +56,17 @@ const LOG: &str = "falcotcp_sync::server";
 pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
-    builder: ServerBuilder,
+    settings: Settings,
 }
 
 /// The settings of a server; made by [`Server::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it is bound"]
 pub struct ServerBuilder {
-    keys: Vec<(String, Key)>,
-    session: SessionSettings,
-    workers: usize,
-    max_connections: usize,
+    settings: Settings,
     backlog: u32,
     #[cfg(unix)]
     reuse_port: bool,
-    #[cfg(feature = "proxy-protocol")]
-    proxies: Vec<std::net::IpAddr>,
 }
 
 impl Server {
@@ -100,17 +77,7 @@ impl Server {
 
     /// Settings for a server whose clients hold `key`, which is called `name`.
     pub fn builder_with_key(name: impl Into<String>, key: Key) -> ServerBuilder {
-        ServerBuilder {
-            keys: vec![(name.into(), key)],
-            session: SessionSettings::default(),
-            workers: thread::available_parallelism().map_or(2, usize::from).max(2),
-            max_connections: 65_536,
-            backlog: 1024,
-            #[cfg(unix)]
-            reuse_port: false,
-            #[cfg(feature = "proxy-protocol")]
-            proxies: Vec::new(),
-        }
+        ServerBuilder::new(name.into(), key)
     }
 
     /// The address that the server listens on, with the port that the operating system chose for port 0.
@@ -125,28 +92,7 @@ impl Server {
     /// [`Error::Random`] when it gives no random bytes for the nonces; [`Error::KeyNameTaken`] when two keys have the
     /// same name.
     pub fn spawn(self, handler: impl Handler) -> Result<ServerHandle, Error> {
-        let failed = |source| Error::io(Phase::Spawn, source);
-        let Self { listener, local_addr, builder } = self;
-        let keyring = Arc::new(Keyring::new());
-        for (name, key) in &builder.keys {
-            keyring.add(name.as_str(), key)?;
-        }
-        let session = (Arc::new(builder.session), Arc::clone(&keyring));
-        let listener = mio::net::TcpListener::from_std(listener);
-        let settings = AcceptorSettings {
-            max_connections: builder.max_connections,
-            session,
-            #[cfg(feature = "proxy-protocol")]
-            proxies: builder.proxies,
-        };
-        let (acceptor, acceptor_waker) = Acceptor::new(listener, settings).map_err(failed)?;
-        let nonces = (0..builder.workers).map(|_| NonceSequence::new()).collect::<Result<Vec<_>, Error>>()?;
-        let shared =
-            Shared::new(builder.workers, Box::new(handler), keyring, acceptor_waker).map_err(failed)?;
-        let shared = Arc::new(shared);
-        let acceptor = start_threads(&shared, acceptor, nonces).map_err(failed)?;
-        info!(target: LOG, "serving on {local_addr} with {} workers", builder.workers);
-        Ok(ServerHandle { shared, local_addr, acceptor: Some(acceptor) })
+        spawn::spawn(self.listener, self.local_addr, self.settings, Box::new(handler))
     }
 }
 
@@ -157,50 +103,66 @@ impl fmt::Debug for Server {
 }
 
 impl ServerBuilder {
+    fn new(name: String, key: Key) -> Self {
+        Self {
+            settings: Settings {
+                keys: vec![(name, key)],
+                session: SessionSettings::default(),
+                workers: thread::available_parallelism().map_or(2, usize::from).max(2),
+                max_connections: 65_536,
+                #[cfg(feature = "proxy-protocol")]
+                proxies: Vec::new(),
+            },
+            backlog: 1024,
+            #[cfg(unix)]
+            reuse_port: false,
+        }
+    }
+
     /// Accepts another key as well, under a name that handlers see. Keys can also be added and withdrawn while the
     /// server runs: [`ServerHandle::keys`]. Default: none but the first.
     pub fn accept_key(mut self, name: impl Into<String>, key: Key) -> Self {
-        self.keys.push((name.into(), key));
+        self.settings.keys.push((name.into(), key));
         self
     }
 
     /// Threads that serve connections. Each serves many: what needs more of them is handlers that block, one for each
     /// that may do so at the same time. Default: [`available_parallelism`](thread::available_parallelism), at least 2.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
+        self.settings.workers = workers;
         self
     }
 
     /// How long a connection lives from its last interaction: its establishment, a message that opened, or a ping.
     /// Default: 60 s (protocol, "Lifetime").
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
-        self.session.lifetime = lifetime;
+        self.settings.session.lifetime = lifetime;
         self
     }
 
     /// How long a peer may take to establish its connection. Default: 5 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.session.handshake_timeout = timeout;
+        self.settings.session.handshake_timeout = timeout;
         self
     }
 
     /// How long a peer may take nothing at all of a response that is being sent. Default: 10 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.session.write_timeout = timeout;
+        self.settings.session.write_timeout = timeout;
         self
     }
 
     /// The largest message, in bytes of plaintext. A larger one is answered with the empty response and its connection
     /// closed. Default: 16 MiB.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.session.max_message_size = bytes;
+        self.settings.session.max_message_size = bytes;
         self
     }
 
     /// Connections that may be open at the same time; further ones are closed at once. Default: 65,536, beyond
     /// which most systems' descriptors end anyway.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
+        self.settings.max_connections = connections;
         self
     }
 
@@ -225,7 +187,7 @@ impl ServerBuilder {
     /// sealed: never name an address from which strangers can connect. Default: none.
     #[cfg(feature = "proxy-protocol")]
     pub fn proxy_protocol_from(mut self, addrs: impl IntoIterator<Item = std::net::IpAddr>) -> Self {
-        self.proxies.extend(addrs.into_iter().map(|addr| addr.to_canonical()));
+        self.settings.proxies.extend(addrs.into_iter().map(|addr| addr.to_canonical()));
         self
     }
 
@@ -257,16 +219,16 @@ impl ServerBuilder {
             .set_nonblocking(true)
             .and_then(|()| listener.local_addr())
             .map_err(|source| Error::io(Phase::Bind, source))?;
-        Ok(Server { listener, local_addr, builder: self })
+        Ok(Server { listener, local_addr, settings: self.settings })
     }
 
     fn check(&self) -> Result<(), Error> {
         let required = [
-            ("workers", self.workers > 0, "at least 1"),
-            ("lifetime", !self.session.lifetime.is_zero(), "longer than zero"),
-            ("handshake_timeout", !self.session.handshake_timeout.is_zero(), "longer than zero"),
-            ("write_timeout", !self.session.write_timeout.is_zero(), "longer than zero"),
-            ("max_connections", self.max_connections > 0, "at least 1"),
+            ("workers", self.settings.workers > 0, "at least 1"),
+            ("lifetime", !self.settings.session.lifetime.is_zero(), "longer than zero"),
+            ("handshake_timeout", !self.settings.session.handshake_timeout.is_zero(), "longer than zero"),
+            ("write_timeout", !self.settings.session.write_timeout.is_zero(), "longer than zero"),
+            ("max_connections", self.settings.max_connections > 0, "at least 1"),
             ("backlog", self.backlog > 0 && i32::try_from(self.backlog).is_ok(), "from 1 to 2147483647"),
         ];
         match required.into_iter().find(|(_, holds, _)| !holds) {
@@ -274,31 +236,4 @@ impl ServerBuilder {
             None => Ok(()),
         }
     }
-}
-
-/// Starts the workers and the acceptor, all of them or none.
-fn start_threads(
-    shared: &Arc<Shared>,
-    acceptor: Acceptor,
-    nonces: Vec<NonceSequence>,
-) -> io::Result<JoinHandle<ShutdownReport>> {
-    let start = || {
-        let mut workers = Vec::new();
-        for (index, nonces) in nonces.into_iter().enumerate() {
-            let shared = Arc::clone(shared);
-            workers.push(
-                thread::Builder::new()
-                    .name(format!("falcotcp-{index}"))
-                    .spawn(move || worker::run(&shared, index, nonces))?,
-            );
-        }
-        let shared = Arc::clone(shared);
-        thread::Builder::new()
-            .name("falcotcp-accept".to_owned())
-            .spawn(move || acceptor.run(&shared, workers))
-    };
-    start().inspect_err(|_| {
-        shared.stop.finish();
-        shared.wake_workers();
-    })
 }

@@ -1,6 +1,6 @@
-//! Counters, and a snapshot of them.
+//! A snapshot of a server's counters.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use super::shared::Counters;
 
 /// What a server has done since it was started, read with [`ServerHandle::stats`](crate::ServerHandle::stats).
 ///
@@ -20,8 +20,8 @@ pub struct Stats {
     pub expired: u64,
     /// Connections that were cut by a stop before they had finished.
     pub cut: u64,
-    /// Moves of connections from one worker to another: from one that was held up to one that is not, and to have as many
-    /// workers share them as lets the most messages be answered.
+    /// Moves of connections from a worker that had been at one turn for a while, in its handler as a rule, to one that was
+    /// free.
     pub redealt: u64,
     /// Connections that were closed because their key was withdrawn.
     pub withdrawn: u64,
@@ -51,57 +51,31 @@ pub struct WorkerStats {
     pub messages: u64,
 }
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Relaxed);
+impl Stats {
+    pub(super) fn snapshot(counters: &Counters) -> Self {
+        let Counters { loads, server, workers } = counters;
+        let mut stats = Self {
+            open: loads.open(),
+            accepted: server.accepted.get(),
+            refused: server.refused.get(),
+            expired: server.expired.get(),
+            cut: server.cut.get(),
+            redealt: server.redealt.get(),
+            withdrawn: server.withdrawn.get(),
+            ..Self::default()
+        };
+        for (index, worker) in workers.iter().enumerate() {
+            let messages = worker.messages.get();
+            stats.unauthenticated += worker.unauthenticated.get();
+            stats.withdrawn += worker.withdrawn.get();
+            stats.messages += messages;
+            stats.rejected += worker.rejected.get();
+            stats.pings += worker.pings.get();
+            stats.panics += worker.panics.get();
+            stats.bytes_in += worker.bytes_in.get();
+            stats.bytes_out += worker.bytes_out.get();
+            stats.workers.push(WorkerStats { connections: loads.of(index), messages });
+        }
+        stats
     }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// One that a single thread adds to, which costs less than what several could do at once.
-#[derive(Debug, Default)]
-pub(super) struct OwnCounter(AtomicU64);
-
-impl OwnCounter {
-    #[inline]
-    pub(super) fn add(&self, count: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// What is counted for the server as a whole, all of it rare.
-#[derive(Debug, Default)]
-pub(super) struct ServerCounters {
-    pub(super) accepted: Counter,
-    pub(super) refused: Counter,
-    pub(super) expired: Counter,
-    pub(super) drained: Counter,
-    pub(super) cut: Counter,
-    pub(super) redealt: Counter,
-    pub(super) withdrawn: Counter,
-}
-
-/// What each worker counts for itself, in cache lines that no other worker writes.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct WorkerCounters {
-    pub(super) unauthenticated: OwnCounter,
-    pub(super) withdrawn: OwnCounter,
-    pub(super) messages: OwnCounter,
-    pub(super) rejected: OwnCounter,
-    pub(super) pings: OwnCounter,
-    pub(super) panics: OwnCounter,
-    pub(super) bytes_in: OwnCounter,
-    pub(super) bytes_out: OwnCounter,
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use falcotcp_sync::protocol::{
     ACCEPTED, Cipher, ClientEvent, ClientFault, ClientSession, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH,
     ESTABLISHMENT_PLAINTEXT, MESSAGE_HEADER, NONCE_LENGTH, NonceSequence, RESPONSE_HEADER, Refusal,
-    Rejection, Response, SEAL_OVERHEAD, ServerEvent, ServerSession, SessionSettings, TAG_LENGTH,
+    Rejection, ResponseWriter, SEAL_OVERHEAD, ServerEvent, ServerSession, SessionSettings, TAG_LENGTH,
 };
 use falcotcp_sync::{Key, Keyring};
 use rand_core::{TryCryptoRng, TryRng};
@@ -163,7 +163,7 @@ impl ServerEnd {
         self.input.drain(..taken);
         self.taken += taken;
         if let Some(Served::Message(text)) = self.seen.last() {
-            let mut response = Response::begin(&mut self.output);
+            let mut response = ResponseWriter::begin(&mut self.output);
             response.extend_from_slice(text);
             assert!(self.session.seal(response, &mut self.nonces));
         }

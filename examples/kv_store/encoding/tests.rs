@@ -1,6 +1,5 @@
 //! Whatever is written can be read, and nothing else can.
 
-use falcotcp_sync::protocol;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -126,16 +125,6 @@ fn keys_and_values_have_their_limits() {
     let value = vec![0; MAX_VALUE + 1];
     let message = request(&Operation::Set { key: "k", value: &value });
     assert_eq!(read_request(&message), Ok((ID, Err(Malformed))));
-}
-
-#[test]
-fn a_response_in_the_workers_buffer_is_the_same() {
-    let mut output = Vec::new();
-    for answer in answers() {
-        let mut in_place = protocol::Response::begin(&mut output);
-        write_response(ID, &answer, &mut in_place);
-        assert_eq!(in_place.as_slice(), response(&answer));
-    }
 }
 
 proptest! {

@@ -1,28 +1,30 @@
-//! The acceptor thread: accepts, deals each connection to the least-loaded worker, ticks the watchdog, ends the
-//! server.
+//! The acceptor's thread: accepts, assigns each connection to the least-loaded worker, keeps the time for the workers, ticks
+//! the watchdog, ends the server.
+
+pub(super) mod listener;
+mod rebalance;
+pub(super) mod watchdog;
 
 use std::io::{self, ErrorKind};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 
+use self::rebalance::{Takers, rebalance};
+use self::watchdog::Watchdog;
 use super::connection::Connection;
 use super::handle::ShutdownReport;
 use super::handler::ConnectionId;
-use super::load::Lease;
-use super::moves::{Takers, relieve};
-use super::shared::{Shared, StopPhase};
-use super::watchdog::Watchdog;
-use super::worker_side::Dealt;
+use super::shared::{LOG, LoadGuard, StopPhase, Waker};
+use super::worker::Pool;
 use crate::keyring::Keyring;
 use crate::protocol::SessionSettings;
-
-const LOG: &str = "falcotcp_sync::server";
+use crate::unwind::contained;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -38,6 +40,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The pause between two looks at a stopping server.
 const DRAIN_TICK: Duration = Duration::from_millis(1);
+
+/// A pause that took longer was not the acceptor's alone: the whole process stood still.
+const FROZEN: Duration = Duration::from_millis(200);
 
 pub(super) struct Acceptor {
     poll: Poll,
@@ -68,7 +73,7 @@ struct Pause {
 impl Acceptor {
     pub(super) fn new(mut listener: TcpListener, settings: AcceptorSettings) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
+        let waker = Waker::new(mio::Waker::new(poll.registry(), WAKER)?);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let acceptor =
             Self { poll, listener, settings, connections: 0, backlog: true, pause: None, full: false };
@@ -76,47 +81,45 @@ impl Acceptor {
     }
 
     /// Runs until the server is stopped and every thread of `workers` has ended.
-    pub(super) fn run(mut self, shared: &Shared, workers: Vec<JoinHandle<()>>) -> ShutdownReport {
-        let mut watchdog = Watchdog::new(shared.workers.len());
+    pub(super) fn run(mut self, pool: Arc<Pool>, workers: Vec<JoinHandle<()>>) -> ShutdownReport {
+        let mut watchdog = Watchdog::new(pool.workers.len());
         let mut events = Events::with_capacity(8);
         // The application's logger may panic, and that must not end the server.
-        while catch_unwind(AssertUnwindSafe(|| self.accept_until_stopped(shared, &mut watchdog, &mut events)))
-            .is_err()
-        {}
-        let Self { mut poll, listener, .. } = self;
+        while contained(|| self.accept_until_stopped(&pool, &mut watchdog, &mut events)).is_none() {}
+        let Self { poll: mut waker, listener, .. } = self;
         drop(listener);
-        while catch_unwind(AssertUnwindSafe(|| drain(&mut poll, &mut events, shared))).is_err() {}
-        shared.stop.finish();
-        shared.ticks.advance();
-        shared.wake_workers();
+        while contained(|| drain(&mut waker, &mut events, &pool)).is_none() {}
+        pool.stop.finish();
+        pool.clock.advance();
+        pool.wake_workers();
         // A worker in a long handler closes the rest of its connections only afterwards: that is done for it.
-        finish_all(shared);
+        close_all(&pool);
         for worker in workers {
-            // Workers catch every panic, so there is none to pass on.
+            // Workers contain every panic, so there is none to pass on.
             let _ = worker.join();
         }
-        // What a worker gave to another in its last turn, when that one had ended already.
-        finish_all(shared);
-        let report =
-            ShutdownReport { drained: shared.counters.drained.get(), cut: shared.counters.cut.get() };
-        let _ = catch_unwind(|| {
-            info!(target: LOG, "stopped: {} connections drained, {} cut", report.drained, report.cut);
-        });
+        let counters = &pool.counters.server;
+        let report = ShutdownReport { drained: counters.drained.get(), cut: counters.cut.get() };
+        // With it goes the application's handler, whose drop may panic as well.
+        contained(|| drop(pool));
+        contained(
+            || info!(target: LOG, "stopped: {} connections drained, {} cut", report.drained, report.cut),
+        );
         report
     }
 
-    fn accept_until_stopped(&mut self, shared: &Shared, watchdog: &mut Watchdog, events: &mut Events) {
-        while shared.stop.phase() == StopPhase::Running {
+    fn accept_until_stopped(&mut self, pool: &Pool, watchdog: &mut Watchdog, events: &mut Events) {
+        while pool.stop.phase() == StopPhase::Running {
             let now = Instant::now();
-            let tick = watchdog.time_to_tick(shared, now);
+            let tick = watchdog.time_to_tick(pool, now);
             let retry = self.time_to_retry(now);
-            shared.ring(now);
-            let alarm = shared.promise(now);
+            ring(pool, now);
+            let alarm = pool.alarm.promise(now);
             let timeout = tick.into_iter().chain(retry).chain(alarm).min();
             self.wait(events, timeout);
             self.backlog |= events.iter().any(|event| event.token() == LISTENER);
-            self.accept(shared);
-            watchdog.tick(shared, Instant::now());
+            self.accept(pool);
+            watchdog.tick(pool, Instant::now());
         }
     }
 
@@ -137,7 +140,7 @@ impl Acceptor {
         }
     }
 
-    fn accept(&mut self, shared: &Shared) {
+    fn accept(&mut self, pool: &Pool) {
         if self.pause.as_ref().is_some_and(|pause| Instant::now() < pause.ends) {
             return;
         }
@@ -148,7 +151,7 @@ impl Acceptor {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
                     self.end_pause();
-                    self.deal(shared, stream, peer);
+                    self.assign(pool, stream, peer);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
@@ -179,14 +182,16 @@ impl Acceptor {
         }
     }
 
-    fn deal(&mut self, shared: &Shared, stream: TcpStream, peer: std::net::SocketAddr) {
-        shared.counters.accepted.add(1);
-        let open = shared.loads.open();
+    /// Gives a new connection to the worker with the fewest.
+    fn assign(&mut self, pool: &Pool, stream: TcpStream, peer: SocketAddr) {
+        let loads = &pool.counters.loads;
+        pool.counters.server.accepted.add(1);
+        let open = loads.open();
         if open >= self.settings.max_connections {
+            pool.counters.server.refused.add(1);
             if !std::mem::replace(&mut self.full, true) {
                 warn!(target: LOG, "{peer}: refused, as are further ones while {open} connections are open");
             }
-            shared.counters.refused.add(1);
             return;
         }
         self.full = false;
@@ -195,43 +200,56 @@ impl Acceptor {
             debug!(target: LOG, "{peer}: TCP_NODELAY could not be set: {error}");
         }
         self.connections += 1;
-        let index = shared.loads.least();
-        let is_local = stream.local_addr().is_ok_and(|here| here.ip() == peer.ip());
-        let lease = Lease::new(&shared.loads, index, is_local);
+        let index = loads.least();
+        let load = LoadGuard::new(loads, index);
         let id = ConnectionId(self.connections);
         let session = self.settings.session.clone();
-        let connection = Connection::new(stream, peer, id, session, lease, Instant::now());
+        let connection = Connection::new(stream, peer, id, session, load, Instant::now());
         #[cfg(feature = "proxy-protocol")]
         let connection = if self.settings.proxies.contains(&peer.ip().to_canonical()) {
             connection.behind_proxy()
         } else {
             connection
         };
-        shared.workers[index].deal(Dealt { connection: Box::new(connection), is_ready: false });
-        shared.watch_if_serving(index);
+        let mailbox = &pool.workers[index].mailbox;
+        mailbox.deliver(Box::new(connection));
+        // A turn that began while this worker had no other connection did not unpark the watchdog.
+        if mailbox.snapshot().is_serving() {
+            pool.clock.stay_awake();
+        }
     }
 }
 
+/// Wakes the workers whose deadlines have come.
+fn ring(pool: &Pool, now: Instant) {
+    pool.alarm.ring(now, |worker| pool.workers[worker].mailbox.wake());
+}
+
 /// Closes what is left in the tables that no worker uses at the moment.
-fn finish_all(shared: &Shared) {
-    for worker in &shared.workers {
-        if let Some(mut table) = worker.table.try_lock() {
-            let _ = catch_unwind(AssertUnwindSafe(|| super::worker::finish(shared, &mut table)));
-        }
+fn close_all(pool: &Pool) {
+    for worker in &pool.workers {
+        let Some(mut table) = worker.table.try_lock() else { continue };
+        let left = pool.take_all(&mut table);
+        drop(table);
+        contained(|| pool.record_ended(&left));
     }
 }
 
 /// Waits until all connections are closed or the time for that is over.
-fn drain(poll: &mut Poll, events: &mut Events, shared: &Shared) {
-    while shared.loads.open() > 0 && !shared.stop.is_drain_over(Instant::now()) {
+fn drain(waker: &mut Poll, events: &mut Events, pool: &Pool) {
+    while pool.counters.loads.open() > 0 && !pool.stop.is_drain_over(Instant::now()) {
+        let begun = Instant::now();
         // Only paces the loop; an error makes it spin for no longer than the drain.
-        let _ = poll.poll(events, Some(DRAIN_TICK));
-        shared.ticks.advance();
-        shared.ring(Instant::now());
-        // What waits behind a handler is answered by the other workers, or closed.
-        for index in 0..shared.workers.len() {
-            relieve(shared, index, Instant::now(), Takers::Busy);
+        let _ = waker.poll(events, Some(DRAIN_TICK));
+        let paused = begun.elapsed();
+        if paused > FROZEN {
+            pool.stop.extend_drain(paused);
         }
-        shared.offer_overflow();
+        pool.clock.advance();
+        ring(pool, Instant::now());
+        // What waits behind a handler is answered by the other workers, or closed.
+        for worker in 0..pool.workers.len() {
+            rebalance(pool, worker, Instant::now(), Takers::Busy);
+        }
     }
 }

@@ -6,7 +6,11 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Listens on the first of `addr`'s addresses that can be bound.
-pub(super) fn bind(addr: impl ToSocketAddrs, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
+pub(in crate::server) fn bind(
+    addr: impl ToSocketAddrs,
+    backlog: u32,
+    reuse_port: bool,
+) -> io::Result<TcpListener> {
     let mut last_error = None;
     for addr in addr.to_socket_addrs()? {
         match listen(addr, backlog, reuse_port) {

@@ -1,22 +1,20 @@
 //! A worker's connections: which of them are ready, and the one wait for the rest.
 //!
 //! The worker holds the table's lock except while it serves a connection, which is out of the table meanwhile. So
-//! the watchdog can look after the others when that takes long.
+//! the watchdog can look after the others when that takes long. Nothing in here logs, since the lock is held.
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
-use log::error;
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 
-use super::connection::Connection;
+use super::mailbox::Mailbox;
 use super::timers::Timers;
-use super::worker_side::Dealt;
-
-const LOG: &str = "falcotcp_sync::server";
+use crate::server::connection::{Connection, End, Ended};
+use crate::server::shared::Waker;
 
 /// The token of the waker; slots count from 0 and never get there.
 const WAKER: Token = Token(usize::MAX);
@@ -24,20 +22,20 @@ const WAKER: Token = Token(usize::MAX);
 /// Events taken from the operating system at once.
 const EVENTS: usize = 1024;
 
-pub(super) struct Table {
+pub(in crate::server) struct Table {
     poll: Poll,
     events: Events,
-    inbox: Receiver<Dealt>,
+    mailbox: Arc<Mailbox<Box<Connection>>>,
     slots: Vec<Slot>,
     vacant: Vec<usize>,
     /// Slots in the state `Ready`, each once, in the order of their turns.
     ready: VecDeque<usize>,
-    /// Turns until those who became ready meanwhile are asked for.
+    /// Turns until the sockets are asked again.
     turns_until_poll: usize,
     timers: Timers,
-    draining: bool,
-    /// The worker to which the connection goes that is out for its turn, if not back to its place.
-    served_goes_to: Option<usize>,
+    is_draining: bool,
+    /// Connections that were lost because their socket could not be watched or moved, for the log.
+    failures: Vec<String>,
 }
 
 #[derive(Default)]
@@ -62,70 +60,71 @@ enum State {
     Out { pending: bool },
 }
 
-/// The place of a connection that is out for its turn.
-#[derive(Clone, Copy)]
-pub(super) struct Ticket(usize);
-
 impl Table {
-    pub(super) fn new(inbox: Receiver<Dealt>) -> io::Result<(Self, Waker)> {
+    pub(in crate::server) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        let table = Self {
+        let waker = Waker::new(mio::Waker::new(poll.registry(), WAKER)?);
+        Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS),
-            inbox,
+            mailbox: Arc::new(Mailbox::new(waker)),
             slots: Vec::new(),
             vacant: Vec::new(),
             ready: VecDeque::new(),
             turns_until_poll: 0,
             timers: Timers::default(),
-            draining: false,
-            served_goes_to: None,
-        };
-        Ok((table, waker))
+            is_draining: false,
+            failures: Vec::new(),
+        })
+    }
+
+    /// Where other threads reach the worker of this table.
+    pub(in crate::server) fn mailbox(&self) -> Arc<Mailbox<Box<Connection>>> {
+        Arc::clone(&self.mailbox)
     }
 
     /// Takes the next ready connection out for its turn.
-    pub(super) fn check_out(&mut self) -> Option<(Ticket, Box<Connection>)> {
+    pub(super) fn take_ready(&mut self) -> Option<(Token, Box<Connection>)> {
         let index = self.ready.pop_front()?;
+        self.take_out(index)
+    }
+
+    /// Takes in a connection from another worker's table, and at once out for its turn.
+    pub(super) fn adopt(&mut self, connection: Box<Connection>) -> Option<(Token, Box<Connection>)> {
+        let index = self.admit(connection)?;
+        self.take_out(index)
+    }
+
+    fn take_out(&mut self, index: usize) -> Option<(Token, Box<Connection>)> {
         self.turns_until_poll = self.turns_until_poll.saturating_sub(1);
         let slot = &mut self.slots[index];
         slot.state = State::Out { pending: false };
         let mut connection = slot.connection.take()?;
         if slot.read_closed {
-            connection.note_read_closed();
+            connection.record_read_closed();
         }
-        Some((Ticket(index), connection))
+        Some((Token(index), connection))
     }
 
-    /// Puts a connection back after its turn; `again` if it has more to do.
-    pub(super) fn check_in(&mut self, ticket: Ticket, connection: Box<Connection>, again: bool) {
-        let slot = &mut self.slots[ticket.0];
-        let ready = again || slot.state == State::Out { pending: true };
+    /// Puts a connection back after its turn; `is_ready` if it has more to do.
+    pub(super) fn put_back(&mut self, Token(index): Token, connection: Box<Connection>, is_ready: bool) {
+        let slot = &mut self.slots[index];
+        let is_ready = is_ready || slot.state == State::Out { pending: true };
         slot.connection = Some(connection);
         slot.state = State::Idle;
-        self.arm(ticket.0);
-        if ready {
-            self.make_ready(ticket.0);
+        self.arm(index);
+        if is_ready {
+            self.make_ready(index);
         }
     }
 
-    /// Frees the place of a connection that was closed in its turn.
-    pub(super) fn forget(&mut self, ticket: Ticket) {
-        self.vacate(ticket.0);
+    /// Frees the slot of a connection that was closed in its turn.
+    pub(super) fn remove(&mut self, Token(index): Token) {
+        self.vacate(index);
     }
 
-    /// Takes in a connection that another worker's table gave up, and at once out for its turn.
-    pub(super) fn adopt(&mut self, connection: Box<Connection>) -> Option<(Ticket, Box<Connection>)> {
-        let index = self.admit(connection)?;
-        self.turns_until_poll = self.turns_until_poll.saturating_sub(1);
-        let slot = &mut self.slots[index];
-        slot.state = State::Out { pending: false };
-        slot.connection.take().map(|connection| (Ticket(index), connection))
-    }
-
-    /// Whether every connection that was ready at the last look has had its turn: those who became ready meanwhile must
-    /// be asked for before the next one.
+    /// Whether every connection that was ready at the last look has had its turn: the sockets must be asked before the
+    /// next one.
     pub(super) fn is_poll_due(&self) -> bool {
         self.turns_until_poll == 0
     }
@@ -135,36 +134,22 @@ impl Table {
         !self.ready.is_empty()
     }
 
-    /// Whether no new connection has been dealt.
-    pub(super) fn is_inbox_empty(&self) -> bool {
-        self.inbox.is_empty()
-    }
-
     /// When the deadlines must be looked at, at the latest.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// Waits for any connection to become ready, a wake-up or the end of `timeout`; then takes in new
-    /// connections.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>) {
-        if let Err(error) = self.poll.poll(&mut self.events, timeout)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            std::thread::sleep(Duration::from_millis(10));
-            error!(target: LOG, "waiting for connections failed: {error}");
-        }
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in &events {
-            if event.token() != WAKER {
-                self.note(event);
-            }
-        }
-        self.events = events;
+    /// Waits for any connection to become ready, a wake-up or the end of `timeout`; then takes in what was delivered.
+    pub(in crate::server) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let outcome = match self.look(timeout) {
+            // A signal came between: that says nothing about the sockets, but the wait is over.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            outcome => outcome.map(drop),
+        };
         // Whatever ended the wait: a wake-up can be swallowed by the watchdog's look at this table.
-        while let Ok(Dealt { connection, is_ready }) = self.inbox.try_recv() {
+        while let Some(connection) = self.mailbox.take() {
             // A key may have been withdrawn on the way.
-            let is_ready = is_ready || self.draining || connection.is_key_withdrawn();
+            let is_ready = self.is_draining || connection.is_key_withdrawn();
             if let Some(index) = self.admit(connection)
                 && is_ready
             {
@@ -172,10 +157,18 @@ impl Table {
             }
         }
         self.turns_until_poll = self.ready.len().max(1);
+        outcome
     }
 
-    /// Closes the connections whose deadline is over and gives them to `expired`.
-    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(&Connection)) {
+    /// Takes out the connections whose deadline was over at `now`, a moment that has passed.
+    ///
+    /// The sockets are asked first. What has arrived by its deadline is in time, however late this process gets to it (it
+    /// may have been stopped meanwhile), so a connection with anything to read is not taken out but ready.
+    pub(in crate::server) fn take_expired(&mut self, now: Instant) -> Vec<Ended> {
+        let mut expired = Vec::new();
+        if self.timers.next().is_none_or(|at| at > now) || self.look_at_all().is_err() {
+            return expired;
+        }
         while let Some((at, index)) = self.timers.pop_due(now) {
             let slot = &mut self.slots[index];
             if slot.timer != Some(at) {
@@ -184,19 +177,19 @@ impl Table {
             slot.timer = None;
             match &slot.connection {
                 Some(connection) if slot.state == State::Idle && connection.deadline().at <= now => {
-                    let connection = slot.connection.take();
+                    expired.extend(slot.connection.take().map(|connection| (connection, End::Expired)));
                     self.vacate(index);
-                    connection.as_deref().into_iter().for_each(&mut expired);
                 }
                 Some(connection) if connection.deadline().at > now => self.arm(index),
-                // In its turn or about to have it: the worker looks at the deadline when it puts it back.
+                // In its turn or about to have it: the deadline is looked at when it is put back.
                 _ => {}
             }
         }
+        expired
     }
 
-    /// Gives up a ready connection, for another worker to take.
-    pub(super) fn give_up_ready(&mut self) -> Option<Box<Connection>> {
+    /// Takes out a ready connection, for another worker.
+    pub(in crate::server) fn steal_ready(&mut self) -> Option<Box<Connection>> {
         while let Some(index) = self.ready.pop_front() {
             if let Some(connection) = self.release(index) {
                 return Some(connection);
@@ -205,74 +198,42 @@ impl Table {
         None
     }
 
-    /// Lets the connection that is out go to another worker after its turn.
-    pub(super) fn send_served_to(&mut self, worker: usize) {
-        self.served_goes_to = Some(worker);
-    }
-
-    /// Where the connection goes that was out, if not back to its place. Told once.
-    pub(super) fn take_served_goes_to(&mut self) -> Option<usize> {
-        self.served_goes_to.take()
-    }
-
-    /// Gives up a connection that has just had its turn, for another worker, with whether an event came meanwhile.
-    pub(super) fn give_up_served(
-        &mut self,
-        ticket: Ticket,
-        connection: Box<Connection>,
-    ) -> Option<(Box<Connection>, bool)> {
-        let slot = &mut self.slots[ticket.0];
-        let is_pending = slot.state == State::Out { pending: true };
-        slot.connection = Some(connection);
-        self.release(ticket.0).map(|connection| (connection, is_pending))
-    }
-
-    /// How many connections wait for their turn.
-    pub(super) fn ready(&self) -> usize {
-        self.ready.len()
-    }
-
     /// Gives every connection one more turn, in which what has arrived is answered. Once.
-    pub(super) fn begin_drain(&mut self) {
-        if !std::mem::replace(&mut self.draining, true) {
+    pub(in crate::server) fn begin_drain(&mut self) {
+        if !std::mem::replace(&mut self.is_draining, true) {
             for index in 0..self.slots.len() {
                 self.make_ready(index);
             }
         }
     }
 
-    /// Closes every connection for which `is_over` holds and that is not out for its turn. Each is given to `closed`, with
-    /// whether it was ready for a turn.
-    pub(super) fn close_if(
+    /// Takes out every connection for which `is_over` holds and that is not out for its turn, each with whether it was
+    /// ready for one.
+    pub(in crate::server) fn take_if(
         &mut self,
         is_over: impl Fn(&Connection) -> bool,
-        mut closed: impl FnMut(&Connection, bool),
-    ) {
-        let mut over = Vec::new();
+    ) -> Vec<(Box<Connection>, bool)> {
+        let mut taken = Vec::new();
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             let is_ready = slot.state == State::Ready;
             if let Some(connection) = slot.connection.take_if(|connection| is_over(connection)) {
                 self.vacate(index);
-                over.push((connection, is_ready));
+                taken.push((connection, is_ready));
             }
         }
         let slots = &self.slots;
         self.ready.retain(|index| slots[*index].state == State::Ready);
-        // Only now that the table is in order, since the application's logger may panic.
-        for (connection, is_ready) in over {
-            closed(&connection, is_ready);
-        }
+        taken
     }
 
-    /// Takes a connection that was dealt and has not been admitted yet.
-    pub(super) fn next_dealt(&mut self) -> Option<Dealt> {
-        self.inbox.try_recv().ok()
+    /// What could not be done with sockets since this was last asked, for the log.
+    pub(in crate::server) fn take_failures(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.failures)
     }
 
-    /// Frees the places of connections that were lost in their turn.
+    /// Frees the slots of connections that were lost in their turn.
     pub(super) fn reclaim(&mut self) {
-        self.served_goes_to = None;
         for index in 0..self.slots.len() {
             if matches!(self.slots[index].state, State::Out { .. }) {
                 self.vacate(index);
@@ -280,7 +241,34 @@ impl Table {
         }
     }
 
-    fn note(&mut self, event: &Event) {
+    /// Takes in every event that is there, however many.
+    fn look_at_all(&mut self) -> io::Result<()> {
+        loop {
+            match self.look(Some(Duration::ZERO)) {
+                Ok(EVENTS) => {}
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits once, and says how many events that gave.
+    fn look(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        self.poll.poll(&mut self.events, timeout)?;
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let mut count = 0;
+        for event in &events {
+            count += 1;
+            if event.token() != WAKER {
+                self.record(event);
+            }
+        }
+        self.events = events;
+        Ok(count)
+    }
+
+    fn record(&mut self, event: &Event) {
         let Some(slot) = self.slots.get_mut(event.token().0) else { return };
         let ended = event.is_read_closed() || event.is_write_closed() || event.is_error();
         slot.read_closed |= ended;
@@ -308,7 +296,8 @@ impl Table {
         });
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(connection.stream_mut(), Token(index), interest) {
-            error!(target: LOG, "{}: closed, its socket can't be watched: {error}", connection.peer());
+            self.failures
+                .push(format!("{}: closed, its socket can't be watched: {error}", connection.peer()));
             self.vacant.push(index);
             return None;
         }
@@ -322,13 +311,14 @@ impl Table {
         let slot = &mut self.slots[index];
         let mut connection = slot.connection.take()?;
         if slot.read_closed {
-            connection.note_read_closed();
+            connection.record_read_closed();
         }
         self.vacate(index);
         match self.poll.registry().deregister(connection.stream_mut()) {
             Ok(()) => Some(connection),
             Err(error) => {
-                error!(target: LOG, "{}: closed, its socket can't be moved: {error}", connection.peer());
+                self.failures
+                    .push(format!("{}: closed, its socket can't be moved: {error}", connection.peer()));
                 None
             }
         }

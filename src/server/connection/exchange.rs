@@ -1,0 +1,288 @@
+//! A connection's exchange: read what has arrived, answer the whole frames, write the responses.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use log::{debug, error, trace, warn};
+use mio::net::TcpStream;
+
+use super::closing::Closing;
+#[cfg(feature = "proxy-protocol")]
+use super::proxy::{Announced, announced};
+use super::{Connection, LOG, Next, Scratch};
+use crate::protocol::{NonceSequence, ResponseWriter, SEAL_OVERHEAD, ServerEvent, ServerSession};
+use crate::server::handler::{Handler, Request, Response};
+use crate::server::shared::WorkerCounters;
+use crate::unwind::contained;
+
+/// A turn reads no more than about this many bytes, and then the other connections have theirs.
+pub(super) const TURN_BYTES: usize = 256 << 10;
+
+/// A turn takes no more than this many frames, of whatever type.
+const TURN_FRAMES: usize = 128;
+
+/// A first message that took longer than this has its answer written before the next is handled.
+const PROMPT: Duration = Duration::from_millis(1);
+
+/// Responses are written together, but no more than about this many bytes of them are collected.
+const OUTPUT_BYTES: usize = 64 << 10;
+
+/// After a read that did not fill its buffer nothing is left, and a readiness event will tell when there is more. Only
+/// where `mio` passes on the edges of the operating system as they are: elsewhere it waits for the error.
+const SHORT_READ_DRAINS: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    target_os = "illumos",
+));
+
+/// How far answering got with what has been read.
+enum Progress {
+    /// All whole frames are answered; the next has at least `frame_length` bytes.
+    NeedMore { frame_length: usize },
+    /// The socket takes no more at the moment.
+    OutputWaits,
+    /// It is the others' turn.
+    TurnOver,
+    /// Nothing more of what arrives is looked at.
+    Ended,
+    /// The last frame that is looked at has been answered.
+    LastAnswered,
+    /// The connection is closed in silence.
+    Refused,
+}
+
+impl Connection {
+    /// Reads and answers until nothing is left, the turn is over, or the connection is.
+    pub(super) fn exchange(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Next> {
+        let mut received = 0;
+        let mut drained = false;
+        loop {
+            let frame_length = match self.answer(scratch)? {
+                Progress::NeedMore { frame_length } => frame_length,
+                Progress::OutputWaits => return Ok(Next::Wait),
+                Progress::TurnOver => return self.finish_turn(scratch, Next::Again),
+                Progress::LastAnswered => return self.finish_turn(scratch, Next::Wait),
+                Progress::Refused => return Ok(Next::Close),
+                Progress::Ended => {
+                    scratch.input.clear();
+                    self.closing = Closing::LingerAfterOutput;
+                    return if self.flush(scratch)? { self.linger(scratch) } else { Ok(Next::Wait) };
+                }
+            };
+            if drained {
+                return self.finish_turn(scratch, Next::Wait);
+            }
+            if received >= TURN_BYTES {
+                return self.finish_turn(scratch, Next::Again);
+            }
+            if self.is_arrived_read() && self.closing == Closing::No {
+                if !scratch.is_draining || scratch.input.current.is_empty() {
+                    return self.finish_turn(scratch, Next::Wait);
+                }
+                self.closing = Closing::AfterFrame;
+            }
+            let room = scratch.input.current.room(frame_length);
+            let wanted = room.len();
+            match self.stream.read(room) {
+                Ok(0) => {
+                    self.closing = Closing::AfterOutput;
+                    return self.finish_turn(scratch, Next::Close);
+                }
+                Ok(count) => {
+                    scratch.input.current.received(count);
+                    scratch.counters.bytes_in.add(count as u64);
+                    received += count;
+                    self.arrived = self.arrived.map(|left| left.saturating_sub(count));
+                    drained = SHORT_READ_DRAINS && count < wanted && !self.read_closed;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => drained = true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Answers the whole frames that have been read.
+    fn answer(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Progress> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(progress) = self.take_proxy_header(scratch) {
+            return Ok(progress);
+        }
+        let (tick, begun) = (scratch.clock.ticks(), scratch.now);
+        let (mut frames, mut messages) = (0, 0);
+        loop {
+            let input = scratch.input.current.filled_mut();
+            let (taken, event) = self.session.receive(input, &mut scratch.output.bytes, scratch.now);
+            match event {
+                ServerEvent::NeedMore { frame_length } => return Ok(Progress::NeedMore { frame_length }),
+                ServerEvent::Message(message) => {
+                    messages += 1;
+                    let key_name = self.session.key().map_or("", |key| key.name());
+                    let request = Request { message, key_name, peer: self.peer, connection: self.id };
+                    respond(
+                        request,
+                        &self.session,
+                        &mut scratch.output.bytes,
+                        &mut scratch.nonces,
+                        scratch.handler,
+                        scratch.counters,
+                    );
+                }
+                ServerEvent::Ping => scratch.counters.pings.add(1),
+                ServerEvent::Skipped(kind) => self.repeats.record_skipped(self.peer, kind),
+                ServerEvent::Established => debug!(target: LOG, "{}: established", self.peer),
+                ServerEvent::Rejected(rejection) => {
+                    scratch.counters.rejected.add(1);
+                    self.repeats.record_rejection(self.peer, rejection);
+                }
+                ServerEvent::TooLarge { length } => {
+                    let size = length.saturating_sub(SEAL_OVERHEAD as u64);
+                    scratch.counters.rejected.add(1);
+                    warn!(target: LOG, "{}: closing, a message of {size} bytes is over the limit", self.peer);
+                    return Ok(Progress::Ended);
+                }
+                ServerEvent::Refused(reason) => {
+                    scratch.counters.unauthenticated.add(1);
+                    warn!(target: LOG, "{}: refused: {reason:?}", self.peer);
+                    return Ok(Progress::Refused);
+                }
+            }
+            frames += 1;
+            scratch.input.current.consume(taken);
+            if self.closing == Closing::AfterFrame {
+                scratch.input.clear();
+                self.closing = Closing::Answered;
+                return Ok(Progress::LastAnswered);
+            }
+            if self.is_key_withdrawn() {
+                self.record_withdrawn(scratch);
+                return Ok(Progress::Ended);
+            }
+            // A handler that took long must delay no further answers, nor the other connections. The ticks cost nothing to
+            // read but stand while the watchdog is parked, so one look at the clock is for the first message.
+            let is_pipelined = messages == 1 && !scratch.input.current.is_empty();
+            if is_pipelined {
+                scratch.clock.unpark();
+            }
+            let is_overdue = scratch.clock.ticks() != tick || (is_pipelined && begun.elapsed() >= PROMPT);
+            let is_due = is_overdue || scratch.output.bytes.len() >= OUTPUT_BYTES;
+            if is_due && !self.flush(scratch)? {
+                return Ok(Progress::OutputWaits);
+            }
+            if is_overdue || frames >= TURN_FRAMES {
+                return Ok(Progress::TurnOver);
+            }
+        }
+    }
+
+    /// Takes the load balancer's header, if one is awaited; gives how far that got unless it is there.
+    #[cfg(feature = "proxy-protocol")]
+    fn take_proxy_header(&mut self, scratch: &mut Scratch<'_>) -> Option<Progress> {
+        if !self.awaits_proxy_header {
+            return None;
+        }
+        match announced(scratch.input.current.filled()) {
+            Announced::NeedMore(frame_length) => Some(Progress::NeedMore { frame_length }),
+            Announced::Peer(length, peer) => {
+                self.awaits_proxy_header = false;
+                scratch.input.current.consume(length);
+                if let Some(peer) = peer {
+                    debug!(target: LOG, "{peer}: through the load balancer {}", self.peer);
+                    self.peer = peer;
+                }
+                None
+            }
+            Announced::Invalid => {
+                scratch.counters.unauthenticated.add(1);
+                warn!(target: LOG, "{}: refused: no PROXY protocol v2 header from a load balancer", self.peer);
+                Some(Progress::Refused)
+            }
+        }
+    }
+
+    fn finish_turn(&mut self, scratch: &mut Scratch<'_>, next: Next) -> io::Result<Next> {
+        Ok(if self.flush(scratch)? { next } else { Next::Wait })
+    }
+
+    /// Writes the collected responses; `false` when the socket did not take them all.
+    pub(super) fn flush(&mut self, scratch: &mut Scratch<'_>) -> io::Result<bool> {
+        if scratch.output.bytes.is_empty() {
+            return Ok(true);
+        }
+        let written = write_what_fits(&mut self.stream, &scratch.output.bytes);
+        scratch.now = Instant::now();
+        let sent = written?;
+        scratch.counters.bytes_out.add(sent as u64);
+        self.last_sent = Some(scratch.now);
+        if sent == scratch.output.bytes.len() {
+            scratch.output.clear();
+            self.session.output_sent(scratch.now);
+            Ok(true)
+        } else {
+            self.unsent = scratch.output.set_aside(sent);
+            self.session.output_waiting(scratch.now);
+            Ok(false)
+        }
+    }
+
+    /// Goes on writing responses that were kept; `false` when the socket did not take them all.
+    pub(super) fn send_unsent(&mut self, scratch: &mut Scratch<'_>) -> io::Result<bool> {
+        let sent = write_what_fits(&mut self.stream, self.unsent.as_slice())?;
+        self.unsent.sent(sent);
+        scratch.counters.bytes_out.add(sent as u64);
+        self.last_sent = Some(scratch.now);
+        if self.unsent.is_empty() {
+            scratch.output.give_back(std::mem::take(&mut self.unsent));
+            self.session.output_sent(scratch.now);
+            return Ok(true);
+        }
+        if sent > 0 {
+            self.session.output_waiting(scratch.now);
+        }
+        Ok(false)
+    }
+}
+
+/// Runs the handler and seals what it wrote behind what is in `output`. A panic becomes the empty response.
+fn respond(
+    request: Request<'_>,
+    session: &ServerSession,
+    output: &mut Vec<u8>,
+    nonces: &mut NonceSequence,
+    handler: &dyn Handler,
+    counters: &WorkerCounters,
+) {
+    let peer = request.peer;
+    trace!(target: LOG, "{peer}: a message of {} bytes", request.message.len());
+    counters.messages.add(1);
+    let mut response = Response::new(ResponseWriter::begin(output));
+    let is_answered = contained(|| handler.handle(request, &mut response)).is_some();
+    let writer = response.into_writer();
+    if !is_answered {
+        writer.reject();
+        counters.panics.add(1);
+        error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
+    } else if !session.seal(writer, nonces) {
+        error!(target: LOG, "{peer}: a response is longer than AES-GCM allows; sent the empty response");
+    }
+}
+
+fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}

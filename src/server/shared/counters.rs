@@ -1,0 +1,79 @@
+//! What is counted while a server runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::load::Loads;
+
+/// All counters of one server. They outlive its threads.
+#[derive(Debug)]
+pub(in crate::server) struct Counters {
+    pub(in crate::server) loads: Arc<Loads>,
+    pub(in crate::server) server: ServerCounters,
+    pub(in crate::server) workers: Box<[WorkerCounters]>,
+}
+
+impl Counters {
+    pub(in crate::server) fn new(workers: usize) -> Self {
+        Self {
+            loads: Arc::new(Loads::new(workers)),
+            server: ServerCounters::default(),
+            workers: (0..workers).map(|_| WorkerCounters::default()).collect(),
+        }
+    }
+}
+
+/// What is counted for the server as a whole, all of it rare.
+#[derive(Debug, Default)]
+pub(in crate::server) struct ServerCounters {
+    pub(in crate::server) accepted: Counter,
+    pub(in crate::server) refused: Counter,
+    pub(in crate::server) expired: Counter,
+    pub(in crate::server) drained: Counter,
+    pub(in crate::server) cut: Counter,
+    pub(in crate::server) redealt: Counter,
+    pub(in crate::server) withdrawn: Counter,
+}
+
+/// What each worker counts for itself, in cache lines that no other worker writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(in crate::server) struct WorkerCounters {
+    pub(in crate::server) unauthenticated: OwnCounter,
+    pub(in crate::server) withdrawn: OwnCounter,
+    pub(in crate::server) messages: OwnCounter,
+    pub(in crate::server) rejected: OwnCounter,
+    pub(in crate::server) pings: OwnCounter,
+    pub(in crate::server) panics: OwnCounter,
+    pub(in crate::server) bytes_in: OwnCounter,
+    pub(in crate::server) bytes_out: OwnCounter,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(in crate::server) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
+    pub(in crate::server) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One that a single thread adds to, which costs less than what several could do at once.
+#[derive(Debug, Default)]
+pub(in crate::server) struct OwnCounter(AtomicU64);
+
+impl OwnCounter {
+    #[inline]
+    pub(in crate::server) fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    pub(in crate::server) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

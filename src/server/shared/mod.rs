@@ -1,0 +1,18 @@
+//! What the threads of one server share, a file each. Nothing in here knows a socket, a connection or a worker.
+
+mod alarm;
+mod counters;
+mod load;
+mod stop;
+mod sync;
+mod watchdog_clock;
+
+pub(super) use alarm::Alarm;
+pub(super) use counters::{Counters, WorkerCounters};
+pub(super) use load::LoadGuard;
+pub(super) use stop::{StopPhase, StopState};
+pub(super) use sync::{AtomicBool, AtomicUsize, Waker};
+pub(super) use watchdog_clock::WatchdogClock;
+
+/// The log target of a server as a whole.
+pub(super) const LOG: &str = "falcotcp_sync::server";

@@ -1,0 +1,57 @@
+//! A server without threads, for the tests of what its threads do.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Poll, Token};
+use parking_lot::Mutex;
+
+use super::{Pool, Remote};
+use crate::keyring::Keyring;
+use crate::protocol::SessionSettings;
+use crate::server::connection::Connection;
+use crate::server::handler::ConnectionId;
+use crate::server::shared::{LoadGuard, Waker};
+
+pub(in crate::server) struct Fixture {
+    pub(in crate::server) pool: Pool,
+    listener: TcpListener,
+    /// The other ends of its connections.
+    peers: Mutex<Vec<TcpStream>>,
+    /// What the acceptor would wait with.
+    _acceptor: Poll,
+}
+
+impl Fixture {
+    pub(in crate::server) fn new(workers: usize) -> Self {
+        let acceptor = Poll::new().expect("a poll");
+        let waker = Waker::new(mio::Waker::new(acceptor.registry(), Token(0)).expect("a waker"));
+        let echo = |message: &[u8]| message.to_vec();
+        let pool = Pool::new(workers, Box::new(echo), Arc::new(Keyring::new()), waker).expect("workers");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binding");
+        Self { pool, listener, peers: Mutex::default(), _acceptor: acceptor }
+    }
+}
+
+impl Fixture {
+    /// Lets a worker's table admit a connection whose peer has sent a byte, which its next look finds.
+    pub(in crate::server) fn admit_readable(&self, worker: usize) {
+        let mut peers = self.peers.lock();
+        let mut peer =
+            TcpStream::connect(self.listener.local_addr().expect("an address")).expect("connecting");
+        peer.write_all(&[0]).expect("a byte sent");
+        peers.push(peer);
+        let (stream, peer) = self.listener.accept().expect("accepting");
+        stream.set_nonblocking(true).expect("a socket");
+        let id = ConnectionId(peers.len() as u64);
+        let session = (Arc::new(SessionSettings::default()), Arc::clone(&self.pool.keyring));
+        let load = LoadGuard::new(&self.pool.counters.loads, worker);
+        let stream = mio::net::TcpStream::from_std(stream);
+        let connection = Connection::new(stream, peer, id, session, load, Instant::now());
+        let Remote { table, mailbox } = &self.pool.workers[worker];
+        mailbox.deliver(Box::new(connection));
+        table.lock().wait(Some(Duration::ZERO)).expect("a look");
+    }
+}

@@ -1,0 +1,214 @@
+//! A worker's thread: take a ready connection, serve it for a turn, put it back; wait when there is none.
+
+#[cfg(all(test, not(shuttle)))]
+pub(super) mod fixture;
+mod mailbox;
+mod pool;
+mod table;
+mod timers;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::error;
+use mio::Token;
+use parking_lot::MutexGuard;
+
+use self::pool::{Seen, take_withdrawn};
+use self::table::Table;
+use super::connection::{Connection, End, Ended, Next, Scratch};
+use super::shared::{LOG, StopPhase};
+use crate::protocol::NonceSequence;
+use crate::unwind::contained;
+
+#[cfg(all(test, shuttle))]
+pub(super) use self::mailbox::Mailbox;
+pub(super) use self::mailbox::Snapshot;
+pub(super) use self::pool::{Pool, Remote};
+
+/// The pause after a wait that failed.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Serves until the server stops. `nonces` is this worker's sealing state.
+pub(super) fn run(pool: &Pool, index: usize, nonces: NonceSequence) {
+    let scratch = Scratch::new(&*pool.handler, &pool.counters.workers[index], &pool.clock, nonces);
+    let remote = &pool.workers[index];
+    let mut worker = Worker { pool, index, remote, seen: pool.seen(), scratch, ended: Vec::new() };
+    // Handlers are caught where they are called. What else could panic is the application's logger, and that
+    // costs one connection, not a worker with all of its own.
+    while contained(|| worker.serve_until_stopped()).is_none() {
+        worker.recover();
+        contained(|| error!(target: LOG, "a worker panicked and goes on"));
+    }
+}
+
+struct Worker<'p> {
+    pool: &'p Pool,
+    index: usize,
+    remote: &'p Remote,
+    seen: Seen,
+    scratch: Scratch<'p>,
+    /// Connections that are over, to be counted and logged when the table is not locked.
+    ended: Vec<Ended>,
+}
+
+impl Worker<'_> {
+    fn serve_until_stopped(&mut self) {
+        let mut table = self.remote.table.lock();
+        self.scratch.now = Instant::now();
+        loop {
+            let seen = self.pool.seen();
+            if seen.withdrawals != self.seen.withdrawals {
+                self.ended.extend(take_withdrawn(&mut table));
+            }
+            self.seen = seen;
+            self.scratch.is_draining = seen.phase != StopPhase::Running;
+            match seen.phase {
+                StopPhase::Running => {}
+                StopPhase::Draining => table.begin_drain(),
+                StopPhase::Finishing => self.ended.extend(self.pool.take_all(&mut table)),
+            }
+            self.ended.extend(table.take_expired(self.scratch.now));
+            self.record_ended(&mut table);
+            if seen.phase == StopPhase::Finishing {
+                return;
+            }
+            if let Some((token, connection)) = self.next(&mut table) {
+                let begun = self.scratch.now;
+                self.serve(&mut table, token, connection);
+                if self.scratch.now == begun {
+                    // Nothing was written in that turn, and so nobody has looked at the clock.
+                    self.scratch.now = Instant::now();
+                }
+            } else {
+                self.wait(&mut table);
+            }
+        }
+    }
+
+    /// The next connection to serve: a ready one of our own, or one that another worker could not get to.
+    fn next(&mut self, table: &mut MutexGuard<'_, Table>) -> Option<(Token, Box<Connection>)> {
+        if table.is_poll_due() && (table.has_ready() || self.pool.has_injected()) {
+            self.look(table, Some(Duration::ZERO));
+            // Once a round, so that a worker whose own connections never pause takes its part of the others' as well.
+            if let Some(adopted) = self.adopt(table) {
+                return Some(adopted);
+            }
+        }
+        table.take_ready().or_else(|| self.adopt(table))
+    }
+
+    fn adopt(&self, table: &mut Table) -> Option<(Token, Box<Connection>)> {
+        table.adopt(self.pool.take_injected(self.index)?)
+    }
+
+    fn serve(&mut self, table: &mut MutexGuard<'_, Table>, token: Token, mut connection: Box<Connection>) {
+        let phase_before = self.seen.phase;
+        let was_overdue = connection.deadline().at <= self.scratch.now;
+        if was_overdue || phase_before == StopPhase::Draining {
+            connection.limit_to_arrived();
+        }
+        let next = self.unlocked(table, |worker| connection.serve(&mut worker.scratch));
+        let is_overdue = connection.deadline().at <= self.scratch.now;
+        let is_arrived_read = next == Next::Wait || connection.is_arrived_read();
+        if next == Next::Close {
+            return self.remove(table, token, connection, End::Closed);
+        }
+        if was_overdue && is_overdue && (is_arrived_read || connection.is_lingering()) {
+            return self.remove(table, token, connection, End::Expired);
+        }
+        let again = next == Next::Again;
+        match self.pool.stop.phase() {
+            StopPhase::Running => {
+                if !is_overdue {
+                    connection.lift_limit();
+                }
+                table.put_back(token, connection, again);
+            }
+            // What arrived before the stop may have arrived after this turn had read: one more turn.
+            StopPhase::Draining if phase_before == StopPhase::Running => {
+                table.put_back(token, connection, true);
+            }
+            StopPhase::Draining if !again && connection.is_quiescent() && !connection.is_lingering() => {
+                if connection.begin_lingering_at_stop(self.scratch.now) {
+                    self.pool.counters.server.drained.add(1);
+                    table.put_back(token, connection, true);
+                } else {
+                    self.remove(table, token, connection, End::Drained);
+                }
+            }
+            StopPhase::Draining => {
+                if !again && !connection.wants_to_write() {
+                    connection.end_after_frame();
+                }
+                table.put_back(token, connection, again);
+            }
+            StopPhase::Finishing => {
+                let end = connection.end_at_stop();
+                self.remove(table, token, connection, end);
+            }
+        }
+    }
+
+    /// Waits until a connection is ready.
+    fn wait(&mut self, table: &mut MutexGuard<'_, Table>) {
+        let pool = self.pool;
+        let deadline = table.next_deadline();
+        let timeout = if !pool.may_block(self.index, self.seen) {
+            Some(Duration::ZERO)
+        } else if pool.alarm.will_ring(self.index, deadline, || pool.clock.wake_acceptor()) {
+            None
+        } else {
+            deadline.map(|at| at.saturating_duration_since(self.scratch.now))
+        };
+        self.look(table, timeout);
+        self.scratch.now = Instant::now();
+    }
+
+    fn look(&mut self, table: &mut MutexGuard<'_, Table>, timeout: Option<Duration>) {
+        let outcome = table.wait(timeout);
+        self.remote.mailbox.end_waiting();
+        let failures = table.take_failures();
+        if outcome.is_err() || !failures.is_empty() {
+            self.unlocked(table, |_| {
+                Pool::log_failures(&failures);
+                if let Err(error) = outcome {
+                    thread::sleep(PAUSE);
+                    error!(target: LOG, "waiting for connections failed: {error}");
+                }
+            });
+        }
+    }
+
+    fn remove(&mut self, table: &mut Table, token: Token, connection: Box<Connection>, end: End) {
+        table.remove(token);
+        self.ended.push((connection, end));
+    }
+
+    fn record_ended(&mut self, table: &mut MutexGuard<'_, Table>) {
+        if !self.ended.is_empty() {
+            self.unlocked(table, |worker| {
+                worker.pool.record_ended(&worker.ended);
+                worker.ended.clear();
+            });
+        }
+    }
+
+    /// Runs what may call the application, its handler or its logger: without the table's lock, and as a turn, so that the
+    /// watchdog looks after the table if that takes long.
+    fn unlocked<T>(&mut self, table: &mut MutexGuard<'_, Table>, action: impl FnOnce(&mut Self) -> T) -> T {
+        self.pool.begin_turn(self.index);
+        let outcome = MutexGuard::unlocked(table, || action(self));
+        self.remote.mailbox.end_turn();
+        outcome
+    }
+
+    /// Goes back to where a turn can begin, after a panic in one.
+    fn recover(&mut self) {
+        self.scratch.clear();
+        self.ended.clear();
+        self.remote.mailbox.end_turn();
+        self.remote.mailbox.end_waiting();
+        self.remote.table.lock().reclaim();
+    }
+}

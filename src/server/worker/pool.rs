@@ -1,0 +1,208 @@
+//! The workers of one server as its other threads hold them, and what all of them share.
+//!
+//! It lives as long as the server's threads, which alone own it: whoever else holds on to a server (handles, stoppers, its
+//! own handler) has no part of it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use log::error;
+use parking_lot::Mutex;
+
+use super::mailbox::Mailbox;
+use super::table::Table;
+use crate::keyring::Keyring;
+use crate::server::connection::{Connection, End, Ended};
+use crate::server::handler::Handler;
+use crate::server::shared::{Alarm, Counters, LOG, StopPhase, StopState, Waker, WatchdogClock};
+
+pub(in crate::server) struct Pool {
+    pub(in crate::server) handler: Box<dyn Handler>,
+    pub(in crate::server) keyring: Arc<Keyring>,
+    pub(in crate::server) counters: Arc<Counters>,
+    pub(in crate::server) workers: Box<[Remote]>,
+    /// Ready connections of stalled workers, for any worker that has nothing to do.
+    injector: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
+    pub(in crate::server) clock: WatchdogClock,
+    pub(in crate::server) alarm: Alarm,
+    pub(in crate::server) stop: StopState,
+}
+
+/// What every worker must have seen before it may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) struct Seen {
+    pub(super) phase: StopPhase,
+    pub(super) withdrawals: u64,
+}
+
+/// What other threads hold of one worker.
+pub(in crate::server) struct Remote {
+    pub(in crate::server) table: Mutex<Table>,
+    pub(in crate::server) mailbox: Arc<Mailbox<Box<Connection>>>,
+}
+
+impl Remote {
+    fn new() -> io::Result<Self> {
+        let table = Table::new()?;
+        Ok(Self { mailbox: table.mailbox(), table: Mutex::new(table) })
+    }
+}
+
+impl Pool {
+    pub(in crate::server) fn new(
+        workers: usize,
+        handler: Box<dyn Handler>,
+        keyring: Arc<Keyring>,
+        acceptor: Waker,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            handler,
+            keyring,
+            counters: Arc::new(Counters::new(workers)),
+            workers: (0..workers).map(|_| Remote::new()).collect::<io::Result<_>>()?,
+            injector: crossbeam_channel::unbounded(),
+            clock: WatchdogClock::new(acceptor),
+            alarm: Alarm::new(workers),
+            stop: StopState::new(),
+        })
+    }
+
+    /// Stops the server; of several calls the earliest end counts.
+    pub(in crate::server) fn stop(&self, drain: Duration) {
+        self.stop.begin(drain);
+        self.clock.wake_acceptor();
+        self.wake_workers();
+    }
+
+    pub(in crate::server) fn wake_workers(&self) {
+        for worker in &self.workers {
+            worker.mailbox.wake();
+        }
+    }
+
+    /// Leaves a ready connection to whichever worker takes it. [`wake_for_injected`](Self::wake_for_injected) is to be
+    /// called afterwards.
+    pub(in crate::server) fn inject(&self, connection: Box<Connection>) {
+        self.counters.server.redealt.add(1);
+        // The receiver stands beside the sender, so the channel is never closed.
+        let _ = self.injector.0.send(connection);
+    }
+
+    /// Takes a connection that any worker may take, for this one.
+    pub(in crate::server) fn take_injected(&self, worker: usize) -> Option<Box<Connection>> {
+        let mut connection = self.injector.1.try_recv().ok()?;
+        connection.transfer(worker);
+        Some(connection)
+    }
+
+    pub(in crate::server) fn has_injected(&self) -> bool {
+        !self.injector.1.is_empty()
+    }
+
+    /// Wakes as many waiting workers as there are connections that any may take.
+    pub(in crate::server) fn wake_for_injected(&self) {
+        let waiting = self.workers.iter().filter(|worker| worker.mailbox.is_waiting());
+        for worker in waiting.take(self.injector.1.len()) {
+            worker.mailbox.wake();
+        }
+    }
+
+    /// Announces a worker's turn, for which the watchdog is unparked if other connections could wait for its end.
+    #[inline]
+    pub(in crate::server) fn begin_turn(&self, worker: usize) {
+        self.workers[worker].mailbox.begin_turn();
+        if self.counters.loads.of(worker) > 1 {
+            self.clock.unpark();
+        }
+    }
+
+    pub(in crate::server) fn seen(&self) -> Seen {
+        Seen { phase: self.stop.phase(), withdrawals: self.keyring.withdrawals() }
+    }
+
+    /// Announces a worker's wait, and whether it may block: not if there is anything to do that it has not `seen`. It may
+    /// have been woken for that since, and another look at its sockets may have taken the wake-up.
+    pub(in crate::server) fn may_block(&self, worker: usize, seen: Seen) -> bool {
+        let is_wanted = || self.seen() != seen || self.has_injected();
+        self.workers[worker].mailbox.begin_waiting(is_wanted)
+    }
+
+    /// Closes the connections under keys that were withdrawn: those of stalled workers from here, and the others by their
+    /// workers.
+    pub(in crate::server) fn sweep_withdrawn(&self) {
+        let mut ended = Vec::new();
+        for worker in &self.workers {
+            if let Some(mut table) = worker.table.try_lock() {
+                ended.extend(take_withdrawn(&mut table));
+            }
+            worker.mailbox.wake();
+        }
+        // Only now, since the application's logger may panic.
+        self.record_ended(&ended);
+    }
+
+    /// Takes out of a worker's table, and of where its connections wait to get there, whatever is left when the server
+    /// ends.
+    pub(in crate::server) fn take_all(&self, table: &mut Table) -> Vec<Ended> {
+        let left = table.take_if(|_| true).into_iter().map(|(connection, is_ready)| {
+            // More has arrived for a ready one, so it is not answered in full.
+            let end = if is_ready { End::Cut } else { connection.end_at_stop() };
+            (connection, end)
+        });
+        let mut left: Vec<_> = left.collect();
+        while let Some(connection) = table.mailbox().take() {
+            let end = connection.end_at_stop();
+            left.push((connection, end));
+        }
+        while let Ok(connection) = self.injector.1.try_recv() {
+            left.push((connection, End::Cut));
+        }
+        left
+    }
+
+    /// Counts connections that are over and logs them. Not to be called while a table is locked.
+    pub(in crate::server) fn record_ended(&self, ended: &[Ended]) {
+        let server = &self.counters.server;
+        for (connection, end) in ended {
+            match end {
+                // It was counted when it began to linger.
+                _ if connection.is_lingering() => {}
+                End::Closed => {}
+                End::Expired => server.expired.add(1),
+                End::Withdrawn => server.withdrawn.add(1),
+                End::Drained => server.drained.add(1),
+                End::Cut => server.cut.add(1),
+            }
+        }
+        // After all are counted, since the application's logger may panic.
+        for (connection, end) in ended {
+            connection.log_end(*end);
+        }
+    }
+
+    /// Logs what a table could not do with sockets. Not to be called while a table is locked.
+    pub(in crate::server) fn log_failures(failures: &[String]) {
+        for failure in failures {
+            error!(target: LOG, "{failure}");
+        }
+    }
+}
+
+/// Takes out the connections that live under a key which is accepted no more. Those with an answer that is not sent yet are
+/// closed in their turn when it is.
+pub(in crate::server) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
+    let is_over = |connection: &Connection| {
+        let has_answers_out = connection.wants_to_write() || connection.is_lingering();
+        connection.is_key_withdrawn() && !has_answers_out
+    };
+    table.take_if(is_over).into_iter().map(|(connection, _)| (connection, End::Withdrawn)).collect()
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}

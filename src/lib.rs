@@ -53,8 +53,9 @@
 //! Who does not hold the key can't read, change or make up what is sealed. Everybody who holds it can, for there
 //! are no identities. There is no forward secrecy; recorded establishments and messages can be replayed, frames can
 //! be dropped, reordered and reflected, and pings and empty responses can be injected by somebody on the path;
-//! lengths and times are visible. The README's section "Security" has the whole list, how to make and keep a key,
-//! and when to choose TLS instead.
+//! lengths and times are visible. The chapter [Security](guide::security) has the whole list and when to choose TLS
+//! instead, [Keys](guide::keys) how to make and keep a key, and [Processes](guide::processes) what `fork` and snapshots
+//! break.
 //!
 //! # Where to look
 //!
@@ -67,7 +68,7 @@
 //! | talking to a server | [`Client`], [`ClientBuilder`] |
 //! | keys that change while a server runs | [`ServerKeys`] |
 //! | the wire format and the state machines, without sockets | [`protocol`] |
-//! | running a service: sizes, time-outs, keys, load balancers, stopping, alerts | [`guide`] |
+//! | building and running a service, a chapter a question | [`guide`] |
 //!
 //! # Features
 //!

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Why there is more in it than a code and a key: the protocol below keeps messages secret and unchanged, but it
-//! does not say where a frame belongs (the README, "Security": no binding to place, no protection against replay).
+//! does not say where a frame belongs (the guide, "Security": no binding to place, no protection against replay).
 //! Somebody on the path who can't read a single byte can still
 //!
 //! - send a client's own request back to it as the response, or give a response to the server as a request: the first

@@ -97,8 +97,8 @@ pub use error::{Error, Phase};
 pub use key::Key;
 pub use keyring::{Keyring, NamedKey};
 pub use server::{
-    ConnectionId, Handler, Request, Response, Server, ServerBuilder, ServerHandle, ServerKeys,
-    ShutdownReport, Stats, Stopper, WorkerStats,
+    ConnectionId, Handler, NotWanted, Reply, Request, Response, Server, ServerBuilder, ServerHandle,
+    ServerKeys, ShutdownReport, Stats, Stopper, WorkerStats,
 };
 
 /// Compiles and runs the README's code.

@@ -74,6 +74,11 @@ impl<'a> ResponseWriter<'a> {
         self.output.truncate(end);
     }
 
+    /// The same response, in another's hands for a while.
+    pub(crate) fn reborrow(&mut self) -> ResponseWriter<'_> {
+        ResponseWriter { output: self.output, start: self.start }
+    }
+
     /// Seals what was written into a whole frame.
     ///
     /// # Errors
@@ -89,6 +94,11 @@ impl<'a> ResponseWriter<'a> {
             self.reject();
         }
         outcome
+    }
+
+    /// Takes it back: nothing of it is left in the output.
+    pub fn discard(self) {
+        self.output.truncate(self.start);
     }
 
     /// Puts the empty response in its place: the message was not processed.

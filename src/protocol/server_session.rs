@@ -34,6 +34,8 @@ pub struct ServerSession {
     settings: Arc<SessionSettings>,
     keyring: Arc<Keyring>,
     state: State,
+    /// Nothing is read any more, but what was taken up may still be answered.
+    is_over: bool,
     lifetime_ends: Instant,
     write_ends: Option<Instant>,
     /// Whether the lifetime starts again once the output has been handed over.
@@ -152,6 +154,7 @@ impl ServerSession {
             settings,
             keyring,
             state: State::Establishing,
+            is_over: false,
             lifetime_ends,
             write_ends: None,
             interaction: false,
@@ -168,6 +171,7 @@ impl ServerSession {
     ) -> (usize, ServerEvent<'i>) {
         match (&self.state, decode_request(input)) {
             (State::Closed, _) => (0, ServerEvent::Refused(Refusal::Closed)),
+            _ if self.is_over => (0, ServerEvent::Refused(Refusal::Closed)),
             (_, Some(RequestHeader::Establishment)) => self.establishment(input, output, now),
             (State::Establishing, _) if !input.is_empty() => {
                 self.state = State::Closed;
@@ -213,7 +217,7 @@ impl ServerSession {
         output: &mut Vec<u8>,
     ) -> (usize, ServerEvent<'i>) {
         let Some(frame_length) = self.frame_length(length) else {
-            self.state = State::Closed;
+            self.is_over = true;
             output.extend_from_slice(&EMPTY_RESPONSE);
             return (0, ServerEvent::TooLarge { length });
         };
@@ -244,18 +248,31 @@ impl ServerSession {
             .flatten()
     }
 
-    /// Seals the response to a message.
+    /// An empty response behind whatever `output` holds already, to be written and [sealed](Self::seal).
+    #[inline]
+    pub fn begin_response<'o>(&self, output: &'o mut Vec<u8>) -> ResponseWriter<'o> {
+        ResponseWriter::begin(output)
+    }
+
+    /// Seals the response to the oldest message that has none. That is an interaction, as the message was.
     ///
     /// A response longer than AES-GCM allows becomes the empty response, and `false` is returned; so does one of a
     /// session that is not established, which has no message to answer.
     #[inline]
-    pub fn seal(&self, response: ResponseWriter<'_>, nonces: &mut NonceSequence) -> bool {
+    pub fn seal(&mut self, response: ResponseWriter<'_>, nonces: &mut NonceSequence) -> bool {
+        self.interaction = true;
         if let State::Established(key) = &self.state {
             response.seal(key.cipher(), nonces).is_ok()
         } else {
             response.reject();
             false
         }
+    }
+
+    /// Rejects the oldest message that has no response; what was written of that is forgotten.
+    pub fn reject(&mut self, response: ResponseWriter<'_>) {
+        self.interaction = true;
+        response.reject();
     }
 
     /// Says that all output has been handed to the socket. After an interaction the lifetime starts here.
@@ -285,7 +302,7 @@ impl ServerSession {
 
     /// Whether the peer has shown that it holds the key, and nothing has ended the session since.
     pub fn is_established(&self) -> bool {
-        matches!(self.state, State::Established(_))
+        matches!(self.state, State::Established(_)) && !self.is_over
     }
 
     /// The key that the session lives under, once it is established.
@@ -294,6 +311,11 @@ impl ServerSession {
             State::Established(key) => Some(key),
             State::Establishing | State::Closed => None,
         }
+    }
+
+    /// How long the connection lives from its last interaction.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.settings.lifetime
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::{fmt, io};
 
+use super::connection::{Place, Reply};
 use crate::protocol::ResponseWriter;
 
 /// What a server does with a message: it reads the request and writes its response.
@@ -23,7 +24,8 @@ use crate::protocol::ResponseWriter;
 /// ```
 ///
 /// Workers call it at the same time from several threads. It may block: its worker's other connections are served by
-/// workers that have nothing to do, so choose as many workers as handlers may block at once.
+/// workers that have nothing to do, so choose as many workers as handlers may block at once. What another thread answers
+/// later blocks nothing: [`Response::defer`].
 ///
 /// # Panics
 /// A handler that panics gives the empty response, which the client sees as [`Error::Rejected`](crate::Error::Rejected);
@@ -106,17 +108,38 @@ impl fmt::Debug for Request<'_> {
 /// ```
 pub struct Response<'a> {
     writer: ResponseWriter<'a>,
+    place: Place<'a>,
+    /// The answer that comes later in place of what is written.
+    deferred: Option<u64>,
 }
 
 impl<'a> Response<'a> {
     #[inline]
-    pub(super) fn new(writer: ResponseWriter<'a>) -> Self {
-        Self { writer }
+    pub(super) fn new(writer: ResponseWriter<'a>, place: Place<'a>) -> Self {
+        Self { writer, place, deferred: None }
     }
 
+    /// The answer that comes later, if any, and where it waits.
     #[inline]
-    pub(super) fn into_writer(self) -> ResponseWriter<'a> {
-        self.writer
+    pub(super) fn into_deferred(self) -> (Place<'a>, Option<u64>) {
+        (self.place, self.deferred)
+    }
+
+    /// Answers this message later: the worker is free as soon as the handler returns, and whoever has the reply gives the
+    /// response, from any thread. What was written before is thrown away, and so is what is written after.
+    ///
+    /// Responses leave in the order of the messages, whatever order they become ready in; later messages of the connection are
+    /// handled meanwhile, up to [`max_deferred`](crate::ServerBuilder::max_deferred). While an answer is outstanding the
+    /// connection's lifetime does not run out; the answer has a time of its own,
+    /// [`deferred_timeout`](crate::ServerBuilder::deferred_timeout). After a second call the first reply is not wanted any
+    /// more, and neither is the reply of a handler that panics.
+    pub fn defer(&mut self) -> Reply {
+        if let Some(previous) = self.deferred {
+            self.place.revoke(previous);
+        }
+        let reply = self.place.defer();
+        self.deferred = Some(reply.id());
+        reply
     }
 
     /// Appends `bytes`.

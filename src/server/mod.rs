@@ -29,6 +29,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::thread;
 use std::time::Duration;
 
+pub use connection::{NotWanted, Reply};
 pub use handle::{ServerHandle, ShutdownReport, Stopper};
 pub use handler::{ConnectionId, Handler, Request, Response};
 pub use keys::ServerKeys;
@@ -37,6 +38,7 @@ pub use stats::{Stats, WorkerStats};
 use crate::protocol::SessionSettings;
 use crate::{Error, Key, Phase};
 use acceptor::listener;
+use connection::DeferralLimits;
 use spawn::Settings;
 
 /// A server that has its address but does not serve yet: clients can connect and wait.
@@ -110,6 +112,7 @@ impl ServerBuilder {
                 session: SessionSettings::default(),
                 workers: thread::available_parallelism().map_or(2, usize::from).max(2),
                 max_connections: 65_536,
+                deferral: DeferralLimits::default(),
                 #[cfg(feature = "proxy-protocol")]
                 proxies: Vec::new(),
             },
@@ -156,6 +159,22 @@ impl ServerBuilder {
     /// closed. Default: 16 MiB.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.settings.session.max_message_size = bytes;
+        self
+    }
+
+    /// Answers of one connection that may wait at the same time, of those that come later
+    /// ([`Response::defer`]): outstanding ones, and finished ones behind them. While so many wait, or
+    /// [`max_message_size`](Self::max_message_size) bytes of finished ones, nothing more is read from the connection. Default: 256.
+    pub fn max_deferred(mut self, answers: usize) -> Self {
+        self.settings.deferral.max_deferred = answers;
+        self
+    }
+
+    /// How long an answer that comes later ([`Response::defer`]) may take; then its message is rejected and its [`Reply`]
+    /// not wanted any more. `None` for as long as it takes: then a peer that has vanished without a word keeps its
+    /// connection until the answer is given. Default: 5 minutes.
+    pub fn deferred_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.deferral.timeout = timeout.into();
         self
     }
 
@@ -228,6 +247,8 @@ impl ServerBuilder {
             ("lifetime", !self.settings.session.lifetime.is_zero(), "longer than zero"),
             ("handshake_timeout", !self.settings.session.handshake_timeout.is_zero(), "longer than zero"),
             ("write_timeout", !self.settings.session.write_timeout.is_zero(), "longer than zero"),
+            ("max_deferred", self.settings.deferral.max_deferred > 0, "at least 1"),
+            ("deferred_timeout", self.settings.deferral.timeout != Some(Duration::ZERO), "longer than zero"),
             ("max_connections", self.settings.max_connections > 0, "at least 1"),
             ("backlog", self.backlog > 0 && i32::try_from(self.backlog).is_ok(), "from 1 to 2147483647"),
         ];

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::Token;
 use shuttle::{check_dfs, thread};
 
 use super::acceptor::watchdog::Watchdog;
+use super::connection::{Deferral, DeferralLimits, Outbox};
 use super::shared::{LoadGuard, StopPhase, Waker};
-use super::worker::{Mailbox, Pool};
+use super::worker::{Delivery, Mailbox, Pool};
 use crate::Key;
 use crate::keyring::Keyring;
 
@@ -19,7 +21,9 @@ fn pool() -> Arc<Pool> {
     let keyring = Keyring::new();
     keyring.add("key", &Key::from_bytes([1; 32])).unwrap();
     let echo = |message: &[u8]| message.to_vec();
-    Arc::new(Pool::new(2, Box::new(echo), Arc::new(keyring), Waker::default()).unwrap())
+    Arc::new(
+        Pool::new(2, Box::new(echo), DeferralLimits::default(), Arc::new(keyring), Waker::default()).unwrap(),
+    )
 }
 
 /// A worker's way from its last look to the end of its wait; returns when `is_done`.
@@ -133,6 +137,43 @@ fn a_deadline_is_promised_or_its_worker_has_a_time_out_of_its_own() {
         let promised = pool.alarm.promise(now);
         let has_no_timeout = worker.join().unwrap();
         assert!(!has_no_timeout || promised.is_some_and(|promised| promised <= 10 * SECOND));
+    };
+    check_dfs(model, None);
+}
+
+#[test]
+fn an_answer_that_comes_later_reaches_a_connection_that_ends_its_turn() {
+    let model = || {
+        let mailbox = Arc::new(Mailbox::<Delivery>::new(Waker::default()));
+        let owner = Arc::<Mailbox<Delivery>>::clone(&mailbox);
+        let deferral = Deferral { owner, limits: DeferralLimits::default(), awaited: Arc::default() };
+        let now = Instant::now();
+        let outbox = Arc::new(Outbox::new(&deferral, Token(0)));
+        let replies = [outbox.defer(None, now), outbox.defer(None, now)];
+        let replier = thread::spawn(move || {
+            // The last one first, so that the first one gives two at once.
+            for reply in replies.into_iter().rev() {
+                reply.send([7]).unwrap();
+            }
+        });
+        let mut taken = 0;
+        loop {
+            // A turn, at whose end both answers may come.
+            outbox.begin_turn(&deferral, Token(0));
+            while outbox.take(now, true).is_some() {
+                taken += 1;
+            }
+            if taken == 2 {
+                break;
+            }
+            while mailbox.take().is_none() {
+                if mailbox.begin_waiting(|| false) {
+                    mailbox.wait();
+                }
+                mailbox.end_waiting();
+            }
+        }
+        replier.join().unwrap();
     };
     check_dfs(model, None);
 }

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use log::info;
 
 use super::acceptor::{Acceptor, AcceptorSettings};
+use super::connection::DeferralLimits;
 use super::handle::{ServerHandle, ShutdownReport};
 use super::handler::Handler;
 use super::shared::LOG;
@@ -23,6 +24,7 @@ pub(super) struct Settings {
     pub(super) session: SessionSettings,
     pub(super) workers: usize,
     pub(super) max_connections: usize,
+    pub(super) deferral: DeferralLimits,
     #[cfg(feature = "proxy-protocol")]
     pub(super) proxies: Vec<std::net::IpAddr>,
 }
@@ -40,6 +42,7 @@ pub(super) fn spawn(
         keyring.add(name.as_str(), key)?;
     }
     let workers = settings.workers;
+    let deferral = DeferralLimits { max_bytes: settings.session.max_message_size, ..settings.deferral };
     let session = (Arc::new(settings.session), Arc::clone(&keyring));
     let listener = mio::net::TcpListener::from_std(listener);
     let settings = AcceptorSettings {
@@ -50,7 +53,7 @@ pub(super) fn spawn(
     };
     let (acceptor, acceptor_waker) = Acceptor::new(listener, settings).map_err(failed)?;
     let nonces = (0..workers).map(|_| NonceSequence::new()).collect::<Result<Vec<_>, Error>>()?;
-    let pool = Arc::new(Pool::new(workers, handler, keyring, acceptor_waker).map_err(failed)?);
+    let pool = Arc::new(Pool::new(workers, handler, deferral, keyring, acceptor_waker).map_err(failed)?);
     let (weak, counters) = (Arc::downgrade(&pool), Arc::clone(&pool.counters));
     let acceptor = Some(start_threads(&pool, acceptor, nonces).map_err(failed)?);
     // Before anything is logged: a logger that panics must not leave a server that nobody can stop.

@@ -33,6 +33,10 @@ pub struct Stats {
     pub pings: u64,
     /// Handlers that panicked.
     pub panics: u64,
+    /// Answers that are outstanding now, of those that come later ([`Response::defer`](crate::Response::defer)).
+    pub deferred_now: usize,
+    /// Messages whose answer was to come later.
+    pub deferred: u64,
     /// Bytes read from sockets.
     pub bytes_in: u64,
     /// Bytes written to sockets.
@@ -53,9 +57,10 @@ pub struct WorkerStats {
 
 impl Stats {
     pub(super) fn snapshot(counters: &Counters) -> Self {
-        let Counters { loads, server, workers } = counters;
+        let Counters { loads, awaited, server, workers } = counters;
         let mut stats = Self {
             open: loads.open(),
+            deferred_now: awaited.get(),
             accepted: server.accepted.get(),
             refused: server.refused.get(),
             expired: server.expired.get(),
@@ -72,6 +77,7 @@ impl Stats {
             stats.rejected += worker.rejected.get();
             stats.pings += worker.pings.get();
             stats.panics += worker.panics.get();
+            stats.deferred += worker.deferred.get();
             stats.bytes_in += worker.bytes_in.get();
             stats.bytes_out += worker.bytes_out.get();
             stats.workers.push(WorkerStats { connections: loads.of(index), messages });

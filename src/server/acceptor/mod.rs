@@ -21,7 +21,7 @@ use super::connection::Connection;
 use super::handle::ShutdownReport;
 use super::handler::ConnectionId;
 use super::shared::{LOG, LoadGuard, StopPhase, Waker};
-use super::worker::Pool;
+use super::worker::{Delivery, Pool};
 use crate::keyring::Keyring;
 use crate::protocol::SessionSettings;
 use crate::unwind::contained;
@@ -212,7 +212,7 @@ impl Acceptor {
             connection
         };
         let mailbox = &pool.workers[index].mailbox;
-        mailbox.deliver(Box::new(connection));
+        mailbox.deliver(Delivery::Connection(Box::new(connection)));
         // A turn that began while this worker had no other connection did not unpark the watchdog.
         if mailbox.snapshot().is_serving() {
             pool.clock.stay_awake();

@@ -28,11 +28,11 @@ pub(super) enum Closing {
     No,
     /// The server stops: close when the frame that has begun is complete and answered, whatever comes behind it.
     AfterFrame,
-    /// The peer has sent all it will: close when the responses are out.
+    /// The peer has sent all it will: close when the answers are out.
     AfterOutput,
     /// The server stops and the last frame is answered: nothing more is read.
     Answered,
-    /// The peer is in the middle of sending what we do not read: linger when the responses are out.
+    /// The peer is in the middle of sending what we do not read: linger when the answers are out.
     LingerAfterOutput,
     /// The answers and our FIN are out; what still arrives is thrown away. Closing at once would reset the connection, and
     /// with it the answers that the peer has not read yet.
@@ -57,9 +57,9 @@ impl Connection {
         is_active && self.half_close(true, now + LINGER_AT_STOP).is_ok()
     }
 
-    fn half_close(&mut self, at_stop: bool, linger_ends: Instant) -> io::Result<()> {
+    fn half_close(&mut self, at_stop: bool, ends: Instant) -> io::Result<()> {
         self.closing = Closing::Lingering { at_stop };
-        self.linger_ends = Some(linger_ends);
+        self.ends = Some(ends);
         self.stream.shutdown(Shutdown::Write)
     }
 
@@ -84,8 +84,10 @@ impl Connection {
 
     /// Ends the connection with the frame that has begun: what comes behind it arrived after the server was stopped.
     pub(in crate::server) fn end_after_frame(&mut self) {
-        if self.closing == Closing::No {
-            self.closing = Closing::AfterFrame;
+        // While too many answers wait there may be more than one whole frame.
+        if self.closing == Closing::No && !self.is_backlogged {
+            let is_between_frames = self.unfinished.is_empty();
+            self.closing = if is_between_frames { Closing::Answered } else { Closing::AfterFrame };
         }
     }
 
@@ -110,7 +112,7 @@ impl Connection {
         if received > 0 && self.closing == (Closing::Lingering { at_stop: true }) {
             // It still sends, so it has not read our FIN. But it must not hold up the server's end for ever.
             let at_the_latest = self.last_sent.map(|sent| sent + LINGER);
-            self.linger_ends = Some(scratch.now + LINGER_AT_STOP).min(at_the_latest);
+            self.ends = Some(scratch.now + LINGER_AT_STOP).min(at_the_latest);
         }
         Ok(if received < TURN_BYTES { Next::Wait } else { Next::Again })
     }

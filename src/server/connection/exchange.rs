@@ -3,17 +3,17 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-use log::{debug, error, trace, warn};
+use log::{debug, warn};
 use mio::net::TcpStream;
 
+use super::answering::handle;
 use super::closing::Closing;
+use super::deferred::{Answer, Place};
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{Announced, announced};
 use super::{Connection, LOG, Next, Scratch};
-use crate::protocol::{NonceSequence, ResponseWriter, SEAL_OVERHEAD, ServerEvent, ServerSession};
-use crate::server::handler::{Handler, Request, Response};
-use crate::server::shared::WorkerCounters;
-use crate::unwind::contained;
+use crate::protocol::{SEAL_OVERHEAD, ServerEvent, later};
+use crate::server::handler::Request;
 
 /// A turn reads no more than about this many bytes, and then the other connections have theirs.
 pub(super) const TURN_BYTES: usize = 256 << 10;
@@ -25,7 +25,7 @@ const TURN_FRAMES: usize = 128;
 const PROMPT: Duration = Duration::from_millis(1);
 
 /// Responses are written together, but no more than about this many bytes of them are collected.
-const OUTPUT_BYTES: usize = 64 << 10;
+pub(super) const OUTPUT_BYTES: usize = 64 << 10;
 
 /// After a read that did not fill its buffer nothing is left, and a readiness event will tell when there is more. Only
 /// where `mio` passes on the edges of the operating system as they are: elsewhere it waits for the error.
@@ -47,6 +47,8 @@ enum Progress {
     NeedMore { frame_length: usize },
     /// The socket takes no more at the moment.
     OutputWaits,
+    /// Too many answers wait for others.
+    AnswersWait,
     /// It is the others' turn.
     TurnOver,
     /// Nothing more of what arrives is looked at.
@@ -67,12 +69,14 @@ impl Connection {
                 Progress::NeedMore { frame_length } => frame_length,
                 Progress::OutputWaits => return Ok(Next::Wait),
                 Progress::TurnOver => return self.finish_turn(scratch, Next::Again),
-                Progress::LastAnswered => return self.finish_turn(scratch, Next::Wait),
+                Progress::LastAnswered | Progress::AnswersWait => {
+                    return self.finish_turn(scratch, Next::Wait);
+                }
                 Progress::Refused => return Ok(Next::Close),
                 Progress::Ended => {
                     scratch.input.clear();
                     self.closing = Closing::LingerAfterOutput;
-                    return if self.flush(scratch)? { self.linger(scratch) } else { Ok(Next::Wait) };
+                    return self.finish_turn(scratch, Next::Wait);
                 }
             };
             if drained {
@@ -92,7 +96,7 @@ impl Connection {
             match self.stream.read(room) {
                 Ok(0) => {
                     self.closing = Closing::AfterOutput;
-                    return self.finish_turn(scratch, Next::Close);
+                    return self.finish_turn(scratch, Next::Wait);
                 }
                 Ok(count) => {
                     scratch.input.current.received(count);
@@ -117,22 +121,27 @@ impl Connection {
         let (tick, begun) = (scratch.clock.ticks(), scratch.now);
         let (mut frames, mut messages) = (0, 0);
         loop {
+            self.is_backlogged = self.are_too_many_waiting(scratch);
+            if self.is_backlogged {
+                return Ok(Progress::AnswersWait);
+            }
             let input = scratch.input.current.filled_mut();
+            let output_before = scratch.output.bytes.len();
             let (taken, event) = self.session.receive(input, &mut scratch.output.bytes, scratch.now);
+            let own_answer =
+                if event == ServerEvent::Established { Answer::Acceptance } else { Answer::Rejection };
+            self.queue_own_answer(&mut scratch.output.bytes, output_before, own_answer);
             match event {
                 ServerEvent::NeedMore { frame_length } => return Ok(Progress::NeedMore { frame_length }),
                 ServerEvent::Message(message) => {
                     messages += 1;
                     let key_name = self.session.key().map_or("", |key| key.name());
                     let request = Request { message, key_name, peer: self.peer, connection: self.id };
-                    respond(
-                        request,
-                        &self.session,
-                        &mut scratch.output.bytes,
-                        &mut scratch.nonces,
-                        scratch.handler,
-                        scratch.counters,
-                    );
+                    let mut writer = self.session.begin_response(&mut scratch.output.bytes);
+                    let place =
+                        Place { outbox: &mut self.outbox, deferral: &scratch.deferral, token: scratch.token };
+                    let handled = handle(scratch.handler, request, &mut writer, place, scratch.counters);
+                    self.answer_with(writer, &handled, &mut scratch.nonces);
                 }
                 ServerEvent::Ping => scratch.counters.pings.add(1),
                 ServerEvent::Skipped(kind) => self.repeats.record_skipped(self.peer, kind),
@@ -206,8 +215,23 @@ impl Connection {
         }
     }
 
-    fn finish_turn(&mut self, scratch: &mut Scratch<'_>, next: Next) -> io::Result<Next> {
-        Ok(if self.flush(scratch)? { next } else { Next::Wait })
+    /// Ends a turn: writes what is to be written, and goes on with the connection's end if that is due.
+    pub(super) fn finish_turn(&mut self, scratch: &mut Scratch<'_>, next: Next) -> io::Result<Next> {
+        if !self.send_answers(scratch, true)? || !self.flush(scratch)? {
+            return Ok(Next::Wait);
+        }
+        let is_answered = self.outbox.is_none();
+        match self.closing {
+            Closing::AfterOutput if is_answered => Ok(Next::Close),
+            Closing::LingerAfterOutput if is_answered => self.linger(scratch),
+            Closing::AfterOutput => {
+                // The peer may be gone for good, which looks the same.
+                self.ends.get_or_insert(later(scratch.now, self.session.lifetime()));
+                Ok(Next::Wait)
+            }
+            _ if self.is_backlogged && !self.are_too_many_waiting(scratch) => Ok(Next::Again),
+            _ => Ok(next),
+        }
     }
 
     /// Writes the collected responses; `false` when the socket did not take them all.
@@ -246,30 +270,6 @@ impl Connection {
             self.session.output_waiting(scratch.now);
         }
         Ok(false)
-    }
-}
-
-/// Runs the handler and seals what it wrote behind what is in `output`. A panic becomes the empty response.
-fn respond(
-    request: Request<'_>,
-    session: &ServerSession,
-    output: &mut Vec<u8>,
-    nonces: &mut NonceSequence,
-    handler: &dyn Handler,
-    counters: &WorkerCounters,
-) {
-    let peer = request.peer;
-    trace!(target: LOG, "{peer}: a message of {} bytes", request.message.len());
-    counters.messages.add(1);
-    let mut response = Response::new(ResponseWriter::begin(output));
-    let is_answered = contained(|| handler.handle(request, &mut response)).is_some();
-    let writer = response.into_writer();
-    if !is_answered {
-        writer.reject();
-        counters.panics.add(1);
-        error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
-    } else if !session.seal(writer, nonces) {
-        error!(target: LOG, "{peer}: a response is longer than AES-GCM allows; sent the empty response");
     }
 }
 

@@ -1,7 +1,9 @@
 //! One connection: socket, session and unfinished bytes, and a turn of serving it.
 
+mod answering;
 mod buffers;
 mod closing;
+mod deferred;
 mod exchange;
 #[cfg(feature = "proxy-protocol")]
 mod proxy;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::debug;
+use mio::Token;
 use mio::net::TcpStream;
 
 use self::buffers::{Input, Output, Unsent};
@@ -23,6 +26,9 @@ use super::shared::{LoadGuard, WatchdogClock, WorkerCounters};
 use crate::keyring::Keyring;
 use crate::protocol::{Deadline, Expiry, NonceSequence, ServerSession, SessionSettings};
 use crate::read_buffer::ReadBuffer;
+
+pub(super) use self::deferred::{Deferral, DeferralLimits, Outbox, Owner, Place};
+pub use self::deferred::{NotWanted, Reply};
 
 /// The log target of single connections.
 const LOG: &str = "falcotcp_sync::server::connection";
@@ -36,9 +42,13 @@ pub(super) struct Connection {
     unfinished: ReadBuffer,
     /// Responses that the socket did not take yet. While there are any, nothing is read.
     unsent: Unsent,
+    /// Answers that come later, and those that wait behind them.
+    outbox: Option<Arc<Outbox>>,
+    /// Nothing is read while too many answers wait.
+    is_backlogged: bool,
     closing: Closing,
-    /// When a connection that lingers is over.
-    linger_ends: Option<Instant>,
+    /// When a connection that is ending is over at the latest.
+    ends: Option<Instant>,
     /// When only what has arrived by now counts: how many bytes of that, at most, are still to be read.
     arrived: Option<usize>,
     /// When answers were last written.
@@ -48,6 +58,8 @@ pub(super) struct Connection {
     awaits_proxy_header: bool,
     /// The peer has sent its FIN: read on to the end of file, since no event will tell of it again.
     read_closed: bool,
+    /// Nothing can be sent to the peer any more.
+    broken: bool,
     repeats: Repeats,
     load: LoadGuard,
 }
@@ -55,11 +67,14 @@ pub(super) struct Connection {
 /// What a worker lends to the connection that it serves.
 pub(super) struct Scratch<'w> {
     handler: &'w dyn Handler,
+    deferral: Deferral,
     counters: &'w WorkerCounters,
     clock: &'w WatchdogClock,
     nonces: NonceSequence,
     input: Input,
     output: Output,
+    /// The slot of the connection.
+    token: Token,
     /// Whether the server stops.
     pub(super) is_draining: bool,
     /// The worker's last look at the clock.
@@ -98,17 +113,20 @@ pub(super) type Ended = (Box<Connection>, End);
 impl<'w> Scratch<'w> {
     pub(super) fn new(
         handler: &'w dyn Handler,
+        deferral: Deferral,
         counters: &'w WorkerCounters,
         clock: &'w WatchdogClock,
         nonces: NonceSequence,
     ) -> Self {
         Self {
             handler,
+            deferral,
             counters,
             clock,
             nonces,
             input: Input::new(),
             output: Output::default(),
+            token: Token(0),
             is_draining: false,
             now: Instant::now(),
         }
@@ -137,13 +155,16 @@ impl Connection {
             session: ServerSession::new(settings, keyring, now),
             unfinished: ReadBuffer::default(),
             unsent: Unsent::default(),
+            outbox: None,
+            is_backlogged: false,
             closing: Closing::No,
-            linger_ends: None,
+            ends: None,
             arrived: None,
             last_sent: None,
             #[cfg(feature = "proxy-protocol")]
             awaits_proxy_header: false,
             read_closed: false,
+            broken: false,
             repeats: Repeats::default(),
             load,
         }
@@ -151,12 +172,14 @@ impl Connection {
 
     /// The same connection, coming from a load balancer that announces the true peer.
     #[cfg(feature = "proxy-protocol")]
-    pub(super) fn behind_proxy(self) -> Self {
-        Self { awaits_proxy_header: true, ..self }
+    pub(super) fn behind_proxy(mut self) -> Self {
+        self.awaits_proxy_header = true;
+        self
     }
 
-    /// Serves the connection for one turn: read, open, handle, seal, write.
-    pub(super) fn serve(&mut self, scratch: &mut Scratch<'_>) -> Next {
+    /// Serves the connection, which is in this slot of its worker, for one turn: read, open, handle, seal, write.
+    pub(super) fn serve(&mut self, scratch: &mut Scratch<'_>, token: Token) -> Next {
+        scratch.token = token;
         let next = self.turn(scratch).unwrap_or_else(|error| {
             debug!(target: LOG, "{}: closed after {error}", self.peer);
             Next::Close
@@ -166,13 +189,23 @@ impl Connection {
     }
 
     fn turn(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Next> {
+        if let Some(outbox) = &self.outbox {
+            if self.broken {
+                return Ok(Next::Close);
+            }
+            outbox.begin_turn(&scratch.deferral, scratch.token);
+        }
         if !self.unsent.is_empty() && !self.send_unsent(scratch)? {
+            return Ok(Next::Wait);
+        }
+        if !self.send_answers(scratch, false)? {
             return Ok(Next::Wait);
         }
         match self.closing {
             Closing::No | Closing::AfterFrame if self.is_key_withdrawn() => {
                 self.record_withdrawn(scratch);
-                self.linger(scratch)
+                self.closing = Closing::LingerAfterOutput;
+                self.finish_turn(scratch, Next::Wait)
             }
             Closing::No | Closing::AfterFrame => {
                 scratch.input.resume(std::mem::take(&mut self.unfinished));
@@ -180,17 +213,31 @@ impl Connection {
                 self.unfinished = scratch.input.set_aside();
                 next
             }
-            Closing::Answered => Ok(Next::Wait),
-            Closing::AfterOutput => Ok(Next::Close),
-            Closing::LingerAfterOutput => self.linger(scratch),
+            Closing::Answered | Closing::AfterOutput | Closing::LingerAfterOutput => {
+                self.finish_turn(scratch, Next::Wait)
+            }
             Closing::Lingering { .. } => self.discard(scratch),
         }
     }
 
-    pub(super) fn deadline(&self) -> Deadline {
-        match self.linger_ends {
-            Some(at) => Deadline { at, expiry: Expiry::Write },
-            None => self.session.deadline(),
+    /// When it must be looked at, unless something happens before.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.outbox {
+            Some(outbox) if !self.wants_to_write() => outbox.deadline().into_iter().chain(self.ends).min(),
+            _ => Some(self.end_of_life().at),
+        }
+    }
+
+    /// Whether its time is over. It does not run out while an answer is outstanding, as in a handler that takes long.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let is_timeless = self.outbox.is_some() && !self.wants_to_write() && self.ends.is_none();
+        !is_timeless && self.end_of_life().at <= now
+    }
+
+    fn end_of_life(&self) -> Deadline {
+        match self.ends {
+            Some(at) if !self.wants_to_write() => Deadline { at, expiry: Expiry::Write },
+            _ => self.session.deadline(),
         }
     }
 
@@ -199,7 +246,7 @@ impl Connection {
         self.repeats.log_further(self.peer);
         match end {
             End::Expired => {
-                debug!(target: LOG, "{}: closed at its deadline: {:?}", self.peer, self.deadline().expiry);
+                debug!(target: LOG, "{}: closed at its deadline: {:?}", self.peer, self.end_of_life().expiry);
             }
             End::Withdrawn => self.log_withdrawn(),
             End::Closed | End::Drained | End::Cut => {}
@@ -226,10 +273,15 @@ impl Connection {
         !self.unsent.is_empty()
     }
 
+    /// Whether answers are outstanding or not sent yet.
+    pub(super) fn has_answers_out(&self) -> bool {
+        self.wants_to_write() || self.outbox.is_some() || self.is_lingering()
+    }
+
     /// Whether nothing of it is lost when it is closed now, by our side or by a stop.
     pub(super) fn is_quiescent(&self) -> bool {
         let is_in_message = !self.unfinished.is_empty() && self.session.is_established();
-        self.unsent.is_empty() && !is_in_message
+        self.unsent.is_empty() && self.outbox.is_none() && !is_in_message
     }
 
     /// What a stop makes of it when the time for draining is over.
@@ -237,8 +289,10 @@ impl Connection {
         if self.is_quiescent() { End::Drained } else { End::Cut }
     }
 
-    pub(super) fn record_read_closed(&mut self) {
-        self.read_closed = true;
+    /// Records what events told: whether the peer will send no more, and whether nothing can be sent to it any more.
+    pub(super) fn record_closed(&mut self, read_closed: bool, broken: bool) {
+        self.read_closed |= read_closed;
+        self.broken |= broken;
     }
 
     pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
@@ -251,5 +305,13 @@ impl Connection {
 
     pub(super) fn transfer(&mut self, worker: usize) {
         self.load.transfer(worker);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(outbox) = &self.outbox {
+            outbox.close();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What is counted while a server runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::load::Loads;
 
@@ -9,6 +9,8 @@ use super::load::Loads;
 #[derive(Debug)]
 pub(in crate::server) struct Counters {
     pub(in crate::server) loads: Arc<Loads>,
+    /// Answers that are awaited now.
+    pub(in crate::server) awaited: Arc<Gauge>,
     pub(in crate::server) server: ServerCounters,
     pub(in crate::server) workers: Box<[WorkerCounters]>,
 }
@@ -17,6 +19,7 @@ impl Counters {
     pub(in crate::server) fn new(workers: usize) -> Self {
         Self {
             loads: Arc::new(Loads::new(workers)),
+            awaited: Arc::default(),
             server: ServerCounters::default(),
             workers: (0..workers).map(|_| WorkerCounters::default()).collect(),
         }
@@ -45,8 +48,27 @@ pub(in crate::server) struct WorkerCounters {
     pub(in crate::server) rejected: OwnCounter,
     pub(in crate::server) pings: OwnCounter,
     pub(in crate::server) panics: OwnCounter,
+    pub(in crate::server) deferred: OwnCounter,
     pub(in crate::server) bytes_in: OwnCounter,
     pub(in crate::server) bytes_out: OwnCounter,
+}
+
+/// A number that grows and shrinks.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Gauge(AtomicUsize);
+
+impl Gauge {
+    pub(in crate::server) fn add(&self, count: usize) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
+    pub(in crate::server) fn sub(&self, count: usize) {
+        self.0.fetch_sub(count, Relaxed);
+    }
+
+    pub(in crate::server) fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
 }
 
 /// A number that only grows.

@@ -8,10 +8,10 @@ mod sync;
 mod watchdog_clock;
 
 pub(super) use alarm::Alarm;
-pub(super) use counters::{Counters, WorkerCounters};
+pub(super) use counters::{Counters, Gauge, WorkerCounters};
 pub(super) use load::LoadGuard;
 pub(super) use stop::{StopPhase, StopState};
-pub(super) use sync::{AtomicBool, AtomicUsize, Waker};
+pub(super) use sync::{AtomicBool, AtomicUsize, Mutex, Waker};
 pub(super) use watchdog_clock::WatchdogClock;
 
 /// The log target of a server as a whole.

@@ -7,6 +7,25 @@ pub(in crate::server) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize
 #[cfg(all(test, shuttle))]
 pub(in crate::server) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
+#[cfg(not(all(test, shuttle)))]
+pub(in crate::server) use parking_lot::Mutex;
+
+/// The model's, with the interface of the real one.
+#[cfg(all(test, shuttle))]
+#[derive(Debug)]
+pub(in crate::server) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+#[cfg(all(test, shuttle))]
+impl<T> Mutex<T> {
+    pub(in crate::server) fn new(value: T) -> Self {
+        Self(shuttle::sync::Mutex::new(value))
+    }
+
+    pub(in crate::server) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+        self.0.lock().unwrap()
+    }
+}
+
 /// Ends a thread's wait, the current one or else the next.
 #[cfg(not(all(test, shuttle)))]
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token};
 use parking_lot::Mutex;
 
-use super::{Pool, Remote};
+use super::{Delivery, Pool, Remote};
 use crate::keyring::Keyring;
 use crate::protocol::SessionSettings;
-use crate::server::connection::Connection;
+use crate::server::connection::{Connection, DeferralLimits};
 use crate::server::handler::ConnectionId;
 use crate::server::shared::{LoadGuard, Waker};
 
@@ -29,7 +29,9 @@ impl Fixture {
         let acceptor = Poll::new().expect("a poll");
         let waker = Waker::new(mio::Waker::new(acceptor.registry(), Token(0)).expect("a waker"));
         let echo = |message: &[u8]| message.to_vec();
-        let pool = Pool::new(workers, Box::new(echo), Arc::new(Keyring::new()), waker).expect("workers");
+        let pool =
+            Pool::new(workers, Box::new(echo), DeferralLimits::default(), Arc::new(Keyring::new()), waker)
+                .expect("workers");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binding");
         Self { pool, listener, peers: Mutex::default(), _acceptor: acceptor }
     }
@@ -51,7 +53,7 @@ impl Fixture {
         let stream = mio::net::TcpStream::from_std(stream);
         let connection = Connection::new(stream, peer, id, session, load, Instant::now());
         let Remote { table, mailbox } = &self.pool.workers[worker];
-        mailbox.deliver(Box::new(connection));
+        mailbox.deliver(Delivery::Connection(Box::new(connection)));
         table.lock().wait(Some(Duration::ZERO)).expect("a look");
     }
 }

@@ -11,9 +11,9 @@ use crate::server::shared::{AtomicBool, AtomicUsize, Waker};
 pub(in crate::server) struct Mailbox<T> {
     deliveries: (Sender<T>, Receiver<T>),
     waker: Waker,
-    /// Whether the worker waits, or is about to, with nothing to do. Written by the worker alone, as is the next.
+    /// Whether the worker waits, or is about to, with nothing to do, and has not been woken.
     is_waiting: AtomicBool,
-    /// Odd while the worker is at a turn, and another number at each.
+    /// Odd while the worker is at a turn, and another number at each. Written by the worker alone.
     turn: AtomicUsize,
 }
 
@@ -56,11 +56,13 @@ impl<T> Mailbox<T> {
         self.waker.wake();
     }
 
-    /// Wakes the worker if it waits. Whoever leaves work anywhere calls this afterwards.
-    pub(in crate::server) fn wake_if_waiting(&self) {
-        if self.is_waiting() {
+    /// Wakes the worker if it waits, once for a burst; whether it did. Whoever leaves work anywhere calls this afterwards.
+    pub(in crate::server) fn wake_if_waiting(&self) -> bool {
+        let is_woken = self.is_waiting() && self.is_waiting.swap(false, SeqCst);
+        if is_woken {
             self.wake();
         }
+        is_woken
     }
 
     pub(in crate::server) fn is_waiting(&self) -> bool {

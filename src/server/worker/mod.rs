@@ -7,6 +7,7 @@ mod pool;
 mod table;
 mod timers;
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,23 +17,27 @@ use parking_lot::MutexGuard;
 
 use self::pool::{Seen, take_withdrawn};
 use self::table::Table;
-use super::connection::{Connection, End, Ended, Next, Scratch};
+use super::connection::{Connection, Deferral, End, Ended, Next, Scratch};
 use super::shared::{LOG, StopPhase};
 use crate::protocol::NonceSequence;
 use crate::unwind::contained;
 
-#[cfg(all(test, shuttle))]
-pub(super) use self::mailbox::Mailbox;
-pub(super) use self::mailbox::Snapshot;
+pub(super) use self::mailbox::{Mailbox, Snapshot};
 pub(super) use self::pool::{Pool, Remote};
+pub(super) use self::table::Delivery;
 
 /// The pause after a wait that failed.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves until the server stops. `nonces` is this worker's sealing state.
 pub(super) fn run(pool: &Pool, index: usize, nonces: NonceSequence) {
-    let scratch = Scratch::new(&*pool.handler, &pool.counters.workers[index], &pool.clock, nonces);
     let remote = &pool.workers[index];
+    let deferral = Deferral {
+        owner: Arc::<Mailbox<Delivery>>::clone(&remote.mailbox),
+        limits: pool.deferral.clone(),
+        awaited: Arc::clone(&pool.counters.awaited),
+    };
+    let scratch = Scratch::new(&*pool.handler, deferral, &pool.counters.workers[index], &pool.clock, nonces);
     let mut worker = Worker { pool, index, remote, seen: pool.seen(), scratch, ended: Vec::new() };
     // Handlers are caught where they are called. What else could panic is the application's logger, and that
     // costs one connection, not a worker with all of its own.
@@ -104,12 +109,12 @@ impl Worker<'_> {
 
     fn serve(&mut self, table: &mut MutexGuard<'_, Table>, token: Token, mut connection: Box<Connection>) {
         let phase_before = self.seen.phase;
-        let was_overdue = connection.deadline().at <= self.scratch.now;
+        let was_overdue = connection.is_over(self.scratch.now);
         if was_overdue || phase_before == StopPhase::Draining {
             connection.limit_to_arrived();
         }
-        let next = self.unlocked(table, |worker| connection.serve(&mut worker.scratch));
-        let is_overdue = connection.deadline().at <= self.scratch.now;
+        let next = self.unlocked(table, |worker| connection.serve(&mut worker.scratch, token));
+        let is_overdue = connection.is_over(self.scratch.now);
         let is_arrived_read = next == Next::Wait || connection.is_arrived_read();
         if next == Next::Close {
             return self.remove(table, token, connection, End::Closed);

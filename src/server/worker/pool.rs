@@ -13,14 +13,15 @@ use log::error;
 use parking_lot::Mutex;
 
 use super::mailbox::Mailbox;
-use super::table::Table;
+use super::table::{Delivery, Table};
 use crate::keyring::Keyring;
-use crate::server::connection::{Connection, End, Ended};
+use crate::server::connection::{Connection, DeferralLimits, End, Ended};
 use crate::server::handler::Handler;
 use crate::server::shared::{Alarm, Counters, LOG, StopPhase, StopState, Waker, WatchdogClock};
 
 pub(in crate::server) struct Pool {
     pub(in crate::server) handler: Box<dyn Handler>,
+    pub(in crate::server) deferral: DeferralLimits,
     pub(in crate::server) keyring: Arc<Keyring>,
     pub(in crate::server) counters: Arc<Counters>,
     pub(in crate::server) workers: Box<[Remote]>,
@@ -41,7 +42,7 @@ pub(in crate::server) struct Seen {
 /// What other threads hold of one worker.
 pub(in crate::server) struct Remote {
     pub(in crate::server) table: Mutex<Table>,
-    pub(in crate::server) mailbox: Arc<Mailbox<Box<Connection>>>,
+    pub(in crate::server) mailbox: Arc<Mailbox<Delivery>>,
 }
 
 impl Remote {
@@ -55,11 +56,13 @@ impl Pool {
     pub(in crate::server) fn new(
         workers: usize,
         handler: Box<dyn Handler>,
+        deferral: DeferralLimits,
         keyring: Arc<Keyring>,
         acceptor: Waker,
     ) -> io::Result<Self> {
         Ok(Self {
             handler,
+            deferral,
             keyring,
             counters: Arc::new(Counters::new(workers)),
             workers: (0..workers).map(|_| Remote::new()).collect::<io::Result<_>>()?,
@@ -104,9 +107,11 @@ impl Pool {
 
     /// Wakes as many waiting workers as there are connections that any may take.
     pub(in crate::server) fn wake_for_injected(&self) {
-        let waiting = self.workers.iter().filter(|worker| worker.mailbox.is_waiting());
-        for worker in waiting.take(self.injector.1.len()) {
-            worker.mailbox.wake();
+        let mut unclaimed = self.injector.1.len();
+        for worker in &self.workers {
+            if unclaimed > 0 && worker.mailbox.wake_if_waiting() {
+                unclaimed -= 1;
+            }
         }
     }
 
@@ -153,9 +158,11 @@ impl Pool {
             (connection, end)
         });
         let mut left: Vec<_> = left.collect();
-        while let Some(connection) = table.mailbox().take() {
-            let end = connection.end_at_stop();
-            left.push((connection, end));
+        while let Some(delivery) = table.mailbox().take() {
+            if let Delivery::Connection(connection) = delivery {
+                let end = connection.end_at_stop();
+                left.push((connection, end));
+            }
         }
         while let Ok(connection) = self.injector.1.try_recv() {
             left.push((connection, End::Cut));
@@ -194,10 +201,7 @@ impl Pool {
 /// Takes out the connections that live under a key which is accepted no more. Those with an answer that is not sent yet are
 /// closed in their turn when it is.
 pub(in crate::server) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
-    let is_over = |connection: &Connection| {
-        let has_answers_out = connection.wants_to_write() || connection.is_lingering();
-        connection.is_key_withdrawn() && !has_answers_out
-    };
+    let is_over = |connection: &Connection| connection.is_key_withdrawn() && !connection.has_answers_out();
     table.take_if(is_over).into_iter().map(|(connection, _)| (connection, End::Withdrawn)).collect()
 }
 

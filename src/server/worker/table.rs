@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::mailbox::Mailbox;
 use super::timers::Timers;
-use crate::server::connection::{Connection, End, Ended};
+use crate::server::connection::{Connection, End, Ended, Owner};
 use crate::server::shared::Waker;
 
 /// The token of the waker; slots count from 0 and never get there.
@@ -22,10 +22,25 @@ const WAKER: Token = Token(usize::MAX);
 /// Events taken from the operating system at once.
 const EVENTS: usize = 1024;
 
+/// What other threads leave for a worker.
+pub(in crate::server) enum Delivery {
+    /// A new connection.
+    Connection(Box<Connection>),
+    /// An answer that comes later is ready for the connection in this slot. If another one is there by now, that has a turn
+    /// without anything to do.
+    Answer(Token),
+}
+
+impl Owner for Mailbox<Delivery> {
+    fn notify(&self, token: Token) {
+        self.deliver(Delivery::Answer(token));
+    }
+}
+
 pub(in crate::server) struct Table {
     poll: Poll,
     events: Events,
-    mailbox: Arc<Mailbox<Box<Connection>>>,
+    mailbox: Arc<Mailbox<Delivery>>,
     slots: Vec<Slot>,
     vacant: Vec<usize>,
     /// Slots in the state `Ready`, each once, in the order of their turns.
@@ -46,6 +61,8 @@ struct Slot {
     timer: Option<Instant>,
     /// An event told that the peer will send no more.
     read_closed: bool,
+    /// An event told that nothing can be sent to the peer any more.
+    broken: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,7 +96,7 @@ impl Table {
     }
 
     /// Where other threads reach the worker of this table.
-    pub(in crate::server) fn mailbox(&self) -> Arc<Mailbox<Box<Connection>>> {
+    pub(in crate::server) fn mailbox(&self) -> Arc<Mailbox<Delivery>> {
         Arc::clone(&self.mailbox)
     }
 
@@ -100,9 +117,7 @@ impl Table {
         let slot = &mut self.slots[index];
         slot.state = State::Out { pending: false };
         let mut connection = slot.connection.take()?;
-        if slot.read_closed {
-            connection.record_read_closed();
-        }
+        connection.record_closed(slot.read_closed, slot.broken);
         Some((Token(index), connection))
     }
 
@@ -147,13 +162,18 @@ impl Table {
             outcome => outcome.map(drop),
         };
         // Whatever ended the wait: a wake-up can be swallowed by the watchdog's look at this table.
-        while let Some(connection) = self.mailbox.take() {
-            // A key may have been withdrawn on the way.
-            let is_ready = self.is_draining || connection.is_key_withdrawn();
-            if let Some(index) = self.admit(connection)
-                && is_ready
-            {
-                self.make_ready(index);
+        while let Some(delivery) = self.mailbox.take() {
+            match delivery {
+                Delivery::Connection(connection) => {
+                    // A key may have been withdrawn on the way.
+                    let is_ready = self.is_draining || connection.is_key_withdrawn();
+                    if let Some(index) = self.admit(connection)
+                        && is_ready
+                    {
+                        self.make_ready(index);
+                    }
+                }
+                Delivery::Answer(Token(index)) => self.make_ready(index),
             }
         }
         self.turns_until_poll = self.ready.len().max(1);
@@ -176,11 +196,13 @@ impl Table {
             }
             slot.timer = None;
             match &slot.connection {
-                Some(connection) if slot.state == State::Idle && connection.deadline().at <= now => {
+                Some(connection) if slot.state == State::Idle && connection.is_over(now) => {
                     expired.extend(slot.connection.take().map(|connection| (connection, End::Expired)));
                     self.vacate(index);
                 }
-                Some(connection) if connection.deadline().at > now => self.arm(index),
+                Some(connection) if connection.deadline().is_none_or(|at| at > now) => self.arm(index),
+                // An answer that comes later is overdue, which ends nothing.
+                Some(_) if slot.state == State::Idle => self.make_ready(index),
                 // In its turn or about to have it: the deadline is looked at when it is put back.
                 _ => {}
             }
@@ -270,7 +292,9 @@ impl Table {
 
     fn record(&mut self, event: &Event) {
         let Some(slot) = self.slots.get_mut(event.token().0) else { return };
-        let ended = event.is_read_closed() || event.is_write_closed() || event.is_error();
+        let broken = event.is_write_closed() || event.is_error();
+        let ended = event.is_read_closed() || broken;
+        slot.broken |= broken;
         slot.read_closed |= ended;
         let wants_to_write = slot.connection.as_ref().is_none_or(|connection| connection.wants_to_write());
         if event.is_readable() || ended || (event.is_writable() && wants_to_write) {
@@ -279,7 +303,8 @@ impl Table {
     }
 
     fn make_ready(&mut self, index: usize) {
-        match &mut self.slots[index].state {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        match &mut slot.state {
             State::Out { pending } => *pending = true,
             state @ State::Idle => {
                 *state = State::Ready;
@@ -301,8 +326,7 @@ impl Table {
             self.vacant.push(index);
             return None;
         }
-        self.slots[index] =
-            Slot { connection: Some(connection), state: State::Idle, timer: None, read_closed: false };
+        self.slots[index] = Slot { connection: Some(connection), state: State::Idle, ..Slot::default() };
         self.arm(index);
         Some(index)
     }
@@ -310,9 +334,7 @@ impl Table {
     fn release(&mut self, index: usize) -> Option<Box<Connection>> {
         let slot = &mut self.slots[index];
         let mut connection = slot.connection.take()?;
-        if slot.read_closed {
-            connection.record_read_closed();
-        }
+        connection.record_closed(slot.read_closed, slot.broken);
         self.vacate(index);
         match self.poll.registry().deregister(connection.stream_mut()) {
             Ok(()) => Some(connection),
@@ -333,7 +355,7 @@ impl Table {
     fn arm(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let Some(connection) = &slot.connection else { return };
-        let at = connection.deadline().at;
+        let Some(at) = connection.deadline() else { return };
         if slot.timer.is_none_or(|timer| at < timer) {
             slot.timer = Some(at);
             self.timers.push(at, index);

@@ -1,0 +1,130 @@
+//! What a message is answered with, and when that is written: at once, or in its turn behind answers that come later.
+
+use std::io;
+use std::sync::Arc;
+
+use log::{error, trace};
+
+use super::deferred::{Answer, Place};
+use super::exchange::OUTPUT_BYTES;
+use super::{Connection, LOG, Scratch};
+use crate::protocol::{ACCEPTED, NonceSequence, ResponseWriter};
+use crate::server::handler::{Handler, Request, Response};
+use crate::server::shared::WorkerCounters;
+use crate::unwind::contained;
+
+/// What became of a message in its handler.
+pub(super) enum Handled {
+    /// It is answered with what was written.
+    Answered,
+    /// It is answered later.
+    Deferred,
+    /// The handler panicked.
+    Failed,
+}
+
+/// Runs the handler. A panic takes back what it has deferred.
+pub(super) fn handle(
+    handler: &dyn Handler,
+    request: Request<'_>,
+    writer: &mut ResponseWriter<'_>,
+    place: Place<'_>,
+    counters: &WorkerCounters,
+) -> Handled {
+    let peer = request.peer;
+    trace!(target: LOG, "{peer}: a message of {} bytes", request.message.len());
+    counters.messages.add(1);
+    let mut response = Response::new(writer.reborrow(), place);
+    let is_handled = contained(|| handler.handle(request, &mut response)).is_some();
+    let (mut place, deferred) = response.into_deferred();
+    match (is_handled, deferred) {
+        (true, None) => Handled::Answered,
+        (true, Some(_)) => {
+            counters.deferred.add(1);
+            Handled::Deferred
+        }
+        (false, deferred) => {
+            if let Some(id) = deferred {
+                place.revoke(id);
+            }
+            counters.panics.add(1);
+            error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
+            Handled::Failed
+        }
+    }
+}
+
+impl Connection {
+    /// Seals the answer to a message behind what is in the output, or queues it behind answers that come later.
+    pub(super) fn answer_with(
+        &mut self,
+        writer: ResponseWriter<'_>,
+        handled: &Handled,
+        nonces: &mut NonceSequence,
+    ) {
+        match (handled, &self.outbox) {
+            (Handled::Deferred, _) => writer.discard(),
+            (Handled::Answered, Some(outbox)) => {
+                outbox.push(Answer::Response(writer.as_slice().to_vec()));
+                writer.discard();
+            }
+            (Handled::Failed, Some(outbox)) => {
+                outbox.push(Answer::Rejection);
+                writer.discard();
+            }
+            (Handled::Answered, None) => self.seal(writer, nonces),
+            (Handled::Failed, None) => self.session.reject(writer),
+        }
+    }
+
+    /// Takes back what the session has appended by itself behind `length` bytes, and queues it behind answers that come
+    /// later, if there are any.
+    pub(super) fn queue_own_answer(&self, output: &mut Vec<u8>, length: usize, answer: Answer) {
+        if let Some(outbox) = &self.outbox
+            && output.len() > length
+        {
+            output.truncate(length);
+            outbox.push(answer);
+        }
+    }
+
+    /// Whether so many answers wait for others that no more messages are to be handled.
+    pub(super) fn are_too_many_waiting(&self, scratch: &Scratch<'_>) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&scratch.deferral.limits))
+    }
+
+    /// Seals the answers that come later and whose turn it is. `false` when the socket does not take them all. After the last
+    /// time in a turn the worker is notified of further ones.
+    pub(super) fn send_answers(&mut self, scratch: &mut Scratch<'_>, is_last: bool) -> io::Result<bool> {
+        let Some(outbox) = self.outbox.as_ref().map(Arc::clone) else { return Ok(true) };
+        while let Some(answer) = outbox.take(scratch.now, is_last) {
+            let output = &mut scratch.output.bytes;
+            match answer {
+                Answer::Acceptance => output.push(ACCEPTED),
+                Answer::Rejection => {
+                    let writer = self.session.begin_response(output);
+                    self.session.reject(writer);
+                }
+                Answer::Response(text) => {
+                    let mut writer = self.session.begin_response(output);
+                    writer.reserve(text.len());
+                    writer.extend_from_slice(&text);
+                    self.seal(writer, &mut scratch.nonces);
+                }
+            }
+            if scratch.output.bytes.len() >= OUTPUT_BYTES && !self.flush(scratch)? {
+                return Ok(false);
+            }
+        }
+        if outbox.is_empty() {
+            self.outbox = None;
+        }
+        Ok(true)
+    }
+
+    fn seal(&mut self, writer: ResponseWriter<'_>, nonces: &mut NonceSequence) {
+        if !self.session.seal(writer, nonces) {
+            error!(target: LOG, "{}: a response can't be sealed; sent the empty response", self.peer);
+        }
+    }
+}

@@ -4,13 +4,16 @@ use std::ops::Range;
 use std::{fmt, io};
 
 use super::{
-    Cipher, EMPTY_RESPONSE, NONCE_LENGTH, NonceSequence, RESPONSE_HEADER, SEAL_OVERHEAD, SealError,
-    TAG_LENGTH, response_header,
+    Cipher, EMPTY_RESPONSE, NONCE_LENGTH, NonceSequence, RESPONSE_HEADER, SealError, TAG_LENGTH,
+    response_header,
 };
 
 /// A response stays in its message only from this many bytes on. Fewer are copied within the processor's caches, and
 /// can be written together with other responses; so many are written by themselves anyway.
 const WORTH_KEEPING: usize = 64 << 10;
+
+/// Room for the header and the nonce of a classic session.
+pub(super) const CLASSIC_PREFIX: usize = RESPONSE_HEADER + NONCE_LENGTH;
 
 /// The response to one message, written by a [`Handler`](crate::Handler) straight into the worker's output.
 ///
@@ -33,6 +36,8 @@ const WORTH_KEEPING: usize = 64 << 10;
 pub struct Response<'a> {
     output: &'a mut Vec<u8>,
     start: usize,
+    /// Bytes between `start` and the text, for what the session puts there.
+    prefix: usize,
     /// The message, as long as the response may still stay in it; otherwise empty.
     message: &'a [u8],
     /// The part of the message that is the whole response so far. No text is in `output` then.
@@ -50,9 +55,15 @@ impl<'a> Response<'a> {
     #[inline]
     pub(crate) fn beside(message: &'a [u8], output: &'a mut Vec<u8>) -> Self {
         let message = if message.len() >= WORTH_KEEPING { message } else { &[] };
+        Self { message, ..Self::behind_prefix(CLASSIC_PREFIX, output) }
+    }
+
+    /// An empty response with room for so many bytes before it.
+    #[inline]
+    pub(super) fn behind_prefix(prefix: usize, output: &'a mut Vec<u8>) -> Self {
         let start = output.len();
-        output.extend_from_slice(&[0; RESPONSE_HEADER + NONCE_LENGTH]);
-        Self { output, start, message, in_message: None }
+        output.resize(start + prefix, 0);
+        Self { output, start, prefix, message: &[], in_message: None }
     }
 
     /// Appends `bytes`.
@@ -109,17 +120,29 @@ impl<'a> Response<'a> {
     /// # Errors
     /// [`SealError`] when it is longer than AES-GCM allows; the empty response stands in its place then.
     #[inline]
-    pub fn seal(mut self, cipher: &Cipher, nonces: &mut NonceSequence) -> Result<(), SealError> {
-        self.copy_out();
-        let header = response_header(self.len() + SEAL_OVERHEAD);
-        self.output.extend_from_slice(&[0; TAG_LENGTH]);
-        let (length, sealed) = self.output[self.start..].split_at_mut(RESPONSE_HEADER);
-        length.copy_from_slice(&header);
+    pub fn seal(self, cipher: &Cipher, nonces: &mut NonceSequence) -> Result<(), SealError> {
+        let (output, start) = self.into_output(CLASSIC_PREFIX);
+        output.extend_from_slice(&[0; TAG_LENGTH]);
+        let (length, sealed) = output[start..].split_at_mut(RESPONSE_HEADER);
+        length.copy_from_slice(&response_header(sealed.len()));
         let outcome = cipher.seal(nonces, sealed);
         if outcome.is_err() {
-            self.reject();
+            output.truncate(start);
+            output.extend_from_slice(&EMPTY_RESPONSE);
         }
         outcome
+    }
+
+    /// The output and where in it the response starts: so many bytes before its text, which moves if it was begun with
+    /// another number.
+    #[inline]
+    pub(super) fn into_output(mut self, prefix: usize) -> (&'a mut Vec<u8>, usize) {
+        self.copy_out();
+        if prefix != self.prefix {
+            let old = self.start..self.text_start();
+            self.output.splice(old, std::iter::repeat_n(0, prefix));
+        }
+        (self.output, self.start)
     }
 
     /// Puts the empty response in its place: the message was not processed.
@@ -164,7 +187,7 @@ impl<'a> Response<'a> {
 
     #[inline]
     fn text_start(&self) -> usize {
-        self.start + RESPONSE_HEADER + NONCE_LENGTH
+        self.start + self.prefix
     }
 }
 

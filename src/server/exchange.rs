@@ -1,6 +1,7 @@
 //! A connection's exchange: read what has arrived, answer the whole frames, write the responses.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -13,7 +14,9 @@ use super::handler::{Handler, Request};
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{Announced, announced};
 use super::worker_side::{Activity, WorkerSide};
-use crate::protocol::{EMPTY_RESPONSE, NonceSequence, Response, SEAL_OVERHEAD, ServerEvent, ServerSession};
+use crate::protocol::{
+    EMPTY_RESPONSE, NonceSequence, RejectionReason, Response, SEAL_OVERHEAD, ServerEvent, ServerSession,
+};
 
 /// A turn reads no more than about this many bytes, and then the other connections have theirs.
 pub(super) const TURN_BYTES: usize = 256 << 10;
@@ -129,8 +132,13 @@ impl Connection {
                     let may_stay = work.output.bytes.is_empty();
                     let response =
                         Response::beside(if may_stay { message } else { &[] }, &mut work.output.bytes);
-                    let stays =
-                        handle(work.handler, request, response, &self.session, &mut work.nonces, work.side);
+                    let stays = match handle(work.handler, request, response, work.side) {
+                        Ok(response) => seal(response, &mut self.session, &mut work.nonces, self.peer),
+                        Err(response) => {
+                            self.session.reject(response, RejectionReason::HandlerFailed);
+                            None
+                        }
+                    };
                     if let Some(part) = stays {
                         rest_waits = !self.send_in_place(taken, part, work)?;
                     }
@@ -141,6 +149,7 @@ impl Connection {
                     trace!(target: LOG, "{}: skipped a byte of the unregistered type {kind}", self.peer);
                 }
                 ServerEvent::Established => debug!(target: LOG, "{}: established", self.peer),
+                ServerEvent::OfferAnswered => debug!(target: LOG, "{}: offer answered", self.peer),
                 ServerEvent::Rejected(reason) => {
                     warn!(target: LOG, "{}: a message was rejected: {reason:?}", self.peer);
                     work.side.counters.rejected.add(1);
@@ -285,37 +294,39 @@ impl Connection {
     }
 }
 
-/// Runs the handler and seals what it wrote, unless that is a part of the message, to be sealed there. A panic becomes
-/// the empty response.
-fn handle(
+/// Runs the handler. `Err` if it panicked: then the response is to be rejected, whatever was written.
+fn handle<'o>(
     handler: &dyn Handler,
     request: Request<'_>,
-    mut response: Response<'_>,
-    session: &ServerSession,
-    nonces: &mut NonceSequence,
+    mut response: Response<'o>,
     side: &WorkerSide,
-) -> Option<Range<usize>> {
+) -> Result<Response<'o>, Response<'o>> {
     let peer = request.peer;
     trace!(target: LOG, "{peer}: a message of {} bytes", request.message.len());
     side.counters.messages.add(1);
     let handling = || catch_unwind(AssertUnwindSafe(|| handler.handle(request, &mut response)));
-    match side.during(Activity::Handler, handling) {
-        Ok(()) => match response.into_part_of_message() {
-            Ok(part) => Some(part),
-            Err(response) => {
-                if !session.seal(response, nonces) {
-                    error!(target: LOG, "{peer}: a response is longer than AES-GCM allows; sent the empty response");
-                }
-                None
-            }
-        },
-        Err(payload) => {
-            response.reject();
-            side.counters.panics.add(1);
-            error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
-            // The payload is the handler's own type, and even its drop may panic.
-            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                std::mem::forget(second);
+    let Err(payload) = side.during(Activity::Handler, handling) else { return Ok(response) };
+    side.counters.panics.add(1);
+    error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
+    // The payload is the handler's own type, and even its drop may panic.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    Err(response)
+}
+
+/// Seals a response, unless it is a part of the message, to be sealed there.
+fn seal(
+    response: Response<'_>,
+    session: &mut ServerSession,
+    nonces: &mut NonceSequence,
+    peer: SocketAddr,
+) -> Option<Range<usize>> {
+    match response.into_part_of_message() {
+        Ok(part) => Some(part),
+        Err(response) => {
+            if !session.seal(response, nonces) {
+                error!(target: LOG, "{peer}: a response is longer than AES-GCM allows; sent the empty response");
             }
             None
         }

@@ -49,7 +49,7 @@ pub use keys::ServerKeys;
 pub use stats::{Stats, WorkerStats};
 
 use crate::keyring::Keyring;
-use crate::protocol::{NonceSequence, SessionSettings};
+use crate::protocol::{ForwardSecrecy, NonceSequence, SessionSettings};
 use crate::{Error, Key, Phase};
 use acceptor::{Acceptor, AcceptorSettings};
 use shared::Shared;
@@ -102,7 +102,7 @@ impl Server {
     pub fn builder_with_key(name: impl Into<String>, key: Key) -> ServerBuilder {
         ServerBuilder {
             keys: vec![(name.into(), key)],
-            session: SessionSettings::default(),
+            session: SessionSettings { forward_secrecy: ForwardSecrecy::Off, ..SessionSettings::default() },
             workers: thread::available_parallelism().map_or(2, usize::from).max(2),
             max_connections: 65_536,
             backlog: 1024,

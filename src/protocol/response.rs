@@ -148,8 +148,13 @@ impl<'a> Response<'a> {
     /// Puts the empty response in its place: the message was not processed.
     #[inline]
     pub fn reject(self) {
+        self.discard().extend_from_slice(&EMPTY_RESPONSE);
+    }
+
+    /// The output as it was before the response.
+    pub(super) fn discard(self) -> &'a mut Vec<u8> {
         self.output.truncate(self.start);
-        self.output.extend_from_slice(&EMPTY_RESPONSE);
+        self.output
     }
 
     /// The part of the message that is the whole response, to be sealed there; `output` is as it was before. Otherwise

@@ -233,9 +233,9 @@ impl ServerSession {
 
     /// Seals the response to the oldest message that has none.
     ///
-    /// A response longer than AES-GCM allows becomes the empty response or a rejection, and `false` is returned; so it is
-    /// when there is no message to answer, where nothing is left of it (a classic session that is not established says the
-    /// empty response). The nonces are those of classic sessions; forward-secret ones count theirs.
+    /// `false` for a response longer than AES-GCM allows, which becomes the empty response or a rejection; and where there is no
+    /// message to answer, since the session is not established or its last frame is sealed: nothing is left of it then. The
+    /// nonces are for classic sessions; forward-secret ones count theirs.
     #[inline]
     pub fn seal(&mut self, response: Response<'_>, nonces: &mut NonceSequence) -> bool {
         match &mut self.state {
@@ -246,7 +246,7 @@ impl ServerSession {
                 frames.respond(output, start)
             }
             State::Establishing | State::Closed => {
-                response.reject();
+                response.discard();
                 false
             }
         }
@@ -261,12 +261,9 @@ impl ServerSession {
     pub fn reject(&mut self, response: Response<'_>, reason: RejectionReason) {
         match &mut self.state {
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { frames, .. } => {
-                let (output, start) = response.into_output(FRAME_HEADER);
-                output.truncate(start);
-                frames.reject(reason, output);
-            }
-            _ => response.reject(),
+            State::ForwardSecret { frames, .. } => _ = frames.reject(reason, response.discard()),
+            State::Established(_) => response.reject(),
+            State::Establishing | State::Closed => _ = response.discard(),
         }
     }
 

@@ -119,7 +119,7 @@ mod tests {
     const HEADER: [u8; 9] = [1, 0, 0, 0, 0, 0, 0, 0, 16];
 
     fn secret(byte: u8) -> Secret {
-        Box::new([byte; 32].into())
+        [byte; 32].into()
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         cipher.seal(&HEADER, &mut []).unwrap();
         assert_eq!((cipher.blocks, cipher.counter), (0, 2), "the nonces go on");
 
-        let mut next = FrameCipher::new(&Box::new(zeros.into()));
+        let mut next = FrameCipher::new(&zeros.into());
         next.counter = 2;
         assert_eq!(cipher.seal(&HEADER, &mut [7; 5]), next.seal(&HEADER, &mut [7; 5]));
     }

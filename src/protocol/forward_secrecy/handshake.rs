@@ -163,7 +163,7 @@ impl fmt::Debug for Offer {
 fn draw<R: TryCryptoRng>(rng: &mut R) -> Result<StaticSecret, R::Error> {
     let mut bytes = Secret::default();
     rng.try_fill_bytes(&mut bytes[..])?;
-    Ok(StaticSecret::from(**bytes))
+    Ok(StaticSecret::from(*bytes))
 }
 
 /// The public key at the start of a message.
@@ -223,21 +223,21 @@ mod tests {
         received.answer(&mut SysRng, LIMITS).ok().unwrap()
     }
 
-    fn snow(build: impl FnOnce(snow::Builder<'_>) -> Result<HandshakeState, snow::Error>) -> HandshakeState {
+    fn snow() -> snow::Builder<'static> {
         let builder = snow::Builder::new("Noise_NNpsk0_25519_AESGCM_SHA256".parse().unwrap());
-        build(builder.prologue(b"FalcoTCP forward secrecy 1").unwrap().psk(0, &PSK).unwrap()).unwrap()
+        builder.prologue(b"FalcoTCP forward secrecy 1").unwrap().psk(0, &PSK).unwrap()
     }
 
     fn assert_same_keys(mut snow: HandshakeState, keys: &SessionKeys) {
         assert!(snow.is_handshake_finished());
         let (client_to_server, server_to_client) = snow.dangerously_get_raw_split();
-        assert_eq!((**keys.client_to_server, **keys.server_to_client), (client_to_server, server_to_client));
+        assert_eq!((*keys.client_to_server, *keys.server_to_client), (client_to_server, server_to_client));
     }
 
     #[test]
     fn another_implementation_understands_the_offer() {
         let (mut offer, message_1) = offer();
-        let mut server = snow(|builder| builder.build_responder());
+        let mut server = snow().build_responder().unwrap();
         let mut payload = [0; 128];
         assert_eq!(server.read_message(&message_1, &mut payload).unwrap(), 80);
         let mut answer = [OFFER_ACCEPTED; ANSWER_LENGTH];
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn another_implementation_understands_the_answer() {
-        let mut client = snow(|builder| builder.build_initiator());
+        let mut client = snow().build_initiator().unwrap();
         let mut message_1 = [0; 128];
         assert_eq!(client.write_message(&[7; 80], &mut message_1).unwrap(), 128);
         let (answer, keys) = answer(message_1);

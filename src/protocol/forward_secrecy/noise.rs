@@ -3,6 +3,8 @@
 //! Sealing is not done here: in `NNpsk0` each key seals one payload and is replaced before the next, so that its nonce is
 //! always zero and nothing has to be counted.
 
+use std::ops::{Deref, DerefMut};
+
 use hmac::digest::FixedOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -14,7 +16,8 @@ const PROTOCOL: &[u8; 32] = b"Noise_NNpsk0_25519_AESGCM_SHA256";
 const PROLOGUE: &[u8] = b"FalcoTCP forward secrecy 1";
 
 /// 32 bytes that are wiped when dropped; on the heap, so that moving them leaves no copy behind.
-pub(in crate::protocol) type Secret = Box<Zeroizing<[u8; 32]>>;
+#[derive(Clone, Default)]
+pub(in crate::protocol) struct Secret(Box<Zeroizing<[u8; 32]>>);
 
 #[derive(Clone)]
 pub(in crate::protocol) struct SymmetricState {
@@ -25,8 +28,7 @@ pub(in crate::protocol) struct SymmetricState {
 impl SymmetricState {
     /// After the prologue and the token `psk`, with which every handshake under this key starts.
     pub(in crate::protocol) fn preshared(psk: &[u8; 32]) -> Self {
-        let initial = || Box::new(Zeroizing::new(*PROTOCOL));
-        let mut state = Self { chaining_key: initial(), hash: initial() };
+        let mut state = Self { chaining_key: Secret::from(*PROTOCOL), hash: Secret::from(*PROTOCOL) };
         state.mix_hash(PROLOGUE);
         // `MixKeyAndHash`. Its third output would be a key, which the token that follows replaces unused.
         let [chaining_key, hash] = hkdf(&state.chaining_key, psk);
@@ -38,7 +40,7 @@ impl SymmetricState {
     /// `MixHash`: `data` is in the transcript.
     pub(super) fn mix_hash(&mut self, data: &[u8]) {
         let hash = Sha256::new_with_prefix(&self.hash[..]).chain_update(data);
-        FixedOutput::finalize_into(hash, (&mut **self.hash).into());
+        FixedOutput::finalize_into(hash, (&mut *self.hash).into());
     }
 
     /// `MixKey`: gives the key for the next payload.
@@ -76,6 +78,26 @@ fn hmac(key: &Secret, parts: &[&[u8]]) -> Secret {
         mac.update(part);
     }
     let mut output = Secret::default();
-    mac.finalize_into((&mut **output).into());
+    mac.finalize_into((&mut *output).into());
     output
+}
+
+impl From<[u8; 32]> for Secret {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(Box::new(Zeroizing::new(bytes)))
+    }
+}
+
+impl Deref for Secret {
+    type Target = [u8; 32];
+
+    fn deref(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl DerefMut for Secret {
+    fn deref_mut(&mut self) -> &mut [u8; 32] {
+        &mut self.0
+    }
 }

@@ -49,7 +49,7 @@ fn each_frame_is_sealed_and_opened_under_the_keys_that_follow_each_other() {
                 session.frames().filter(|frame| frame.direction() == direction).enumerate()
             {
                 let (bytes, mut text) = (frame.bytes("frame"), frame.bytes("text"));
-                if *keys.last().unwrap() != frame.secret("key") {
+                if **keys.last().unwrap() != *frame.secret("key") {
                     keys.push(frame.secret("key"));
                 }
                 assert_eq!(frame.number("counter"), counter as u64);
@@ -292,7 +292,7 @@ impl Vector {
 
     fn secret(&self, field: &str) -> Secret {
         let bytes: [u8; 32] = self.bytes(field).try_into().unwrap();
-        Box::new(bytes.into())
+        bytes.into()
     }
 
     /// Of a negative vector: the session that it was made from.
@@ -351,8 +351,8 @@ impl Vector {
     }
 
     fn assert_keys(&self, keys: &SessionKeys) {
-        assert_eq!(keys.client_to_server, self.secret("client_to_server_key"));
-        assert_eq!(keys.server_to_client, self.secret("server_to_client_key"));
+        assert_eq!(*keys.client_to_server, *self.secret("client_to_server_key"));
+        assert_eq!(*keys.server_to_client, *self.secret("server_to_client_key"));
     }
 }
 

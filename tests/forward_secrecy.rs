@@ -342,6 +342,24 @@ fn the_key_that_opened_the_establishment_is_known_from_the_offer_on() {
 }
 
 #[test]
+fn each_key_of_a_server_makes_its_own_sessions() {
+    for name in ["old", "new"] {
+        let mut both = Both::establishing(Require, Require);
+        let keyring = Keyring::new();
+        keyring.add("old", &Key::from_bytes([0x41; 32])).unwrap();
+        keyring.add("new", &Key::from_bytes([0x43; 32])).unwrap();
+        let key = Key::from_bytes([if name == "old" { 0x41 } else { 0x43 }; 32]);
+        both.client = ClientSession::with_policy(Arc::new(Cipher::new(&key)), nonces(), LIMIT, Require);
+        both.to_server.clear();
+        both.client.establish(&mut SysRng, &mut both.to_server).unwrap();
+        both.server = ServerSession::new(Arc::default(), Arc::new(keyring), both.now);
+        both.establish().unwrap();
+        assert_eq!(both.server.key().unwrap().name(), name);
+        both.exchange(b"hello");
+    }
+}
+
+#[test]
 fn no_session_shows_a_secret() {
     let key = Key::from_bytes([0x41; 32]);
     let (mut both, shown) =

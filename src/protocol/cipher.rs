@@ -285,6 +285,13 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "aws-lc-rs"))]
+    #[test]
+    fn the_expanded_key_is_wiped() {
+        fn wiped<T: zeroize::ZeroizeOnDrop>() {}
+        wiped::<aes_gcm::Aes256Gcm>();
+    }
+
     #[test]
     fn debug_shows_neither_key_nor_nonce() {
         let cipher = Cipher::new(&Key::from_bytes([0x41; 32]));

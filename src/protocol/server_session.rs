@@ -388,6 +388,9 @@ impl ServerSession {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "forward-secrecy")]
+    use std::time::Duration;
+
     use super::*;
     use crate::Key;
     use crate::protocol::{Cipher, NONCE_LENGTH, message_header};
@@ -426,6 +429,37 @@ mod tests {
             assert_eq!(header, response_header(sealed.len()));
             assert_eq!(cipher.open(&mut sealed.to_vec()).unwrap(), &text[start..end]);
             assert!(session.seal_in_place(&mut frame, start..text.len() + 1, &mut nonces()).is_none());
+        }
+    }
+
+    /// A frame of a type that nothing is known of shows the keys as any other, and then no more extends the lifetime.
+    #[cfg(feature = "forward-secrecy")]
+    #[test]
+    fn ignored_frames_extend_no_lifetime() {
+        use crate::protocol::forward_secrecy::{ClientFrames, Offer};
+
+        let (cipher, mut now) = (Arc::new(Cipher::new(&Key::from_bytes([7; 32]))), Instant::now());
+        let keyring = Arc::new(Keyring::from(Arc::clone(&cipher)));
+        let mut session = ServerSession::new(Arc::default(), keyring, now);
+        let mut opening = [0; ESTABLISHMENT_LENGTH];
+        let plaintext = &mut opening[1 + NONCE_LENGTH..][..ESTABLISHMENT_PLAINTEXT];
+        let mut offer = Offer::new(cipher.preshared(), &mut SysRng, plaintext).unwrap();
+        cipher.seal(&mut nonces(), &mut opening[1..]).unwrap();
+        let mut answer = Vec::new();
+        session.receive(&mut opening, &mut answer, now);
+        let (keys, limits) = offer.finish(&answer.try_into().unwrap()).unwrap();
+        let mut client = ClientFrames::new(&keys, limits, 0);
+
+        now += Duration::from_secs(1);
+        let established = now;
+        for _ in 0..2 {
+            assert_eq!(session.is_established(), now != established);
+            let mut frame = Vec::new();
+            client.append_unregistered(99, b"from the future", &mut frame);
+            let (taken, event) = session.receive(&mut frame, &mut Vec::new(), now);
+            assert_eq!((taken, event), (9 + 15 + 16, ServerEvent::Skipped(99)));
+            assert_eq!(session.deadline().at, established + Duration::from_secs(60));
+            now += Duration::from_secs(1);
         }
     }
 }

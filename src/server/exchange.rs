@@ -129,9 +129,12 @@ impl Connection {
                     let key_name = self.session.key().map_or("", |key| key.name());
                     let request = Request { message, key_name, peer: self.peer, connection: self.id };
                     // One that stays in its message is written before whatever waits in the output.
-                    let may_stay = work.output.bytes.is_empty();
-                    let response =
-                        Response::beside(if may_stay { message } else { &[] }, &mut work.output.bytes);
+                    let may_stay = work.output.bytes.is_empty() && !self.session.is_forward_secret();
+                    let response = if may_stay {
+                        Response::beside(message, &mut work.output.bytes)
+                    } else {
+                        self.session.begin_response(&mut work.output.bytes)
+                    };
                     let stays = match handle(work.handler, request, response, work.side) {
                         Ok(response) => seal(response, &mut self.session, &mut work.nonces, self.peer),
                         Err(response) => {

@@ -123,7 +123,7 @@ impl ClientFrames {
 
     /// A frame of a later version.
     #[cfg(test)]
-    pub(super) fn append_unregistered(&mut self, kind: u8, text: &[u8], output: &mut Vec<u8>) {
+    pub(in crate::protocol) fn append_unregistered(&mut self, kind: u8, text: &[u8], output: &mut Vec<u8>) {
         let (sealing, _) = self.ciphers.as_mut().unwrap();
         frame::append(sealing, kind, text, output).unwrap();
     }

@@ -37,7 +37,7 @@ impl TryRng for Known {
 
 impl TryCryptoRng for Known {}
 
-/// Both ends of a session with these keys, for as long as the client's frames have not shown them.
+/// Both ends of a session with these keys, right after the handshake.
 pub(super) fn ends(keys: &SessionKeys, rekey_blocks: u64) -> (ClientFrames, ServerFrames) {
     let cipher = |key: &Secret| FrameCipher::with_rekey_blocks(key, rekey_blocks);
     let limits = ServerLimits { lifetime: Duration::from_secs(60), max_message_size: LIMIT as u64 };

@@ -16,6 +16,8 @@ pub enum Error {
     /// The server closed the connection, or answered with something else, instead of accepting the establishment:
     /// it holds another key, is full or stopping, or does not speak this protocol. The protocol doesn't tell which.
     Refused,
+    /// The server holds the key but offers no forward-secret sessions, which the client requires. Nothing was sent to it.
+    NotForwardSecret,
     /// The empty response: the server did not process this message. Its handler may have failed, or the
     /// message arrived damaged or over the server's limit. The client stays usable unless the server closes.
     Rejected,
@@ -158,6 +160,9 @@ impl fmt::Display for Error {
         match self {
             Self::Refused => f.write_str(
                 "the server refused the establishment: it holds another key, is full or stopping, or is no FalcoTCP server",
+            ),
+            Self::NotForwardSecret => f.write_str(
+                "the server accepts the key but offers no forward secrecy, which this client requires: upgrade the server",
             ),
             Self::Rejected => f.write_str(
                 "the server did not process the message (empty response): see the server's log for its reason",

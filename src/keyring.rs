@@ -75,12 +75,15 @@ impl Keyring {
         self.changes.load(SeqCst)
     }
 
-    /// The key that opens `sealed`, an establishment's sealed part.
+    /// The key that opens `sealed`, an establishment's sealed part, and what it is when opened.
     ///
     /// What does not open is left in an unspecified state by some ciphers, so each key has a copy of its own.
-    pub(crate) fn open<const N: usize>(&self, sealed: &[u8; N]) -> Option<Arc<NamedKey>> {
-        let opens = |key: &&Arc<NamedKey>| key.cipher.open(&mut sealed.clone()).is_ok();
-        self.keys.read().iter().find(opens).cloned()
+    pub(crate) fn open<const N: usize>(&self, sealed: &[u8; N]) -> Option<(Arc<NamedKey>, [u8; N])> {
+        self.keys.read().iter().find_map(|key| {
+            let mut opened = *sealed;
+            key.cipher.open(&mut opened).ok()?;
+            Some((Arc::clone(key), opened))
+        })
     }
 }
 
@@ -136,14 +139,14 @@ mod tests {
             keyring.add(name, &Key::from_bytes([byte; 32])).unwrap();
         }
         assert_eq!(keyring.names(), ["old", "new"]);
-        let opened = keyring.open(&sealed_under(2)).unwrap();
+        let (opened, _) = keyring.open(&sealed_under(2)).unwrap();
         assert_eq!((opened.name(), opened.is_withdrawn()), ("new", false));
         assert!(keyring.open(&sealed_under(3)).is_none());
 
         assert!(keyring.withdraw("new"));
         assert!(opened.is_withdrawn());
         assert!(keyring.open(&sealed_under(2)).is_none());
-        assert_eq!(keyring.open(&sealed_under(1)).unwrap().name(), "old");
+        assert_eq!(keyring.open(&sealed_under(1)).unwrap().0.name(), "old");
         assert!(!keyring.withdraw("new"));
         assert_eq!(keyring.withdrawals(), 1);
     }

@@ -345,7 +345,8 @@ impl Settings {
     pub(super) fn error(&self, phase: Phase, fault: ClientFault) -> Error {
         match fault {
             ClientFault::Refused => Error::Refused,
-            ClientFault::NotAuthentic => Error::NotAuthentic,
+            ClientFault::NotForwardSecret => Error::NotForwardSecret,
+            ClientFault::NotAuthentic | ClientFault::Malformed => Error::NotAuthentic,
             ClientFault::TooLarge { size } => {
                 Error::TooLarge { phase, size, limit: self.max_message_size as u64 }
             }

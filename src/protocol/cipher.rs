@@ -5,13 +5,16 @@ use std::fmt;
 use getrandom::SysRng;
 use rand_core::TryCryptoRng;
 
+#[cfg(feature = "forward-secrecy")]
+use super::forward_secrecy::SymmetricState;
 use super::{NONCE_LENGTH, SEAL_OVERHEAD, TAG_LENGTH};
 use crate::{Error, Key};
 
 /// AES-256-GCM under one key, expanded once and shared by every session of that key.
 ///
 /// The sealed part of a frame is laid out as `nonce[12], text, tag[16]`; both operations work in place on
-/// exactly that. The expanded key is wiped when the cipher is dropped.
+/// exactly that. The expanded key, and what handshakes of forward-secret sessions start from, are wiped when the cipher is
+/// dropped.
 ///
 /// ```
 /// use falcotcp_sync::Key;
@@ -27,12 +30,21 @@ use crate::{Error, Key};
 /// assert_eq!(cipher.open(&mut sealed)?, b"hello");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Cipher(Aead);
+pub struct Cipher {
+    aead: Aead,
+    /// Noise's state once the key is mixed in as the pre-shared one: the same for every handshake under it.
+    #[cfg(feature = "forward-secrecy")]
+    preshared: SymmetricState,
+}
 
 impl Cipher {
     /// Expands `key`.
     pub fn new(key: &Key) -> Self {
-        Self(Aead::new(key.expose()))
+        Self {
+            aead: Aead::new(key.expose()),
+            #[cfg(feature = "forward-secrecy")]
+            preshared: SymmetricState::preshared(key.expose()),
+        }
     }
 
     /// Seals the text between the first 12 and the last 16 bytes of `sealed`, under the next nonce.
@@ -44,7 +56,7 @@ impl Cipher {
     pub fn seal(&self, nonces: &mut NonceSequence, sealed: &mut [u8]) -> Result<(), SealError> {
         let (nonce, text, tag) = split(sealed).ok_or(SealError)?;
         *nonce = nonces.advance();
-        *tag = self.0.seal(nonce, text).ok_or(SealError)?;
+        *tag = self.aead.seal(nonce, &[], text).ok_or(SealError)?;
         Ok(())
     }
 
@@ -56,12 +68,18 @@ impl Cipher {
     #[inline]
     pub fn open<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], NotAuthentic> {
         let (nonce, text, tag) = split(sealed).ok_or(NotAuthentic)?;
-        if self.0.open(nonce, text, tag) { Ok(text) } else { Err(NotAuthentic) }
+        if self.aead.open(nonce, &[], text, tag) { Ok(text) } else { Err(NotAuthentic) }
+    }
+
+    #[cfg(feature = "forward-secrecy")]
+    pub(super) fn preshared(&self) -> &SymmetricState {
+        &self.preshared
     }
 }
 
+/// AES-256-GCM under one key with explicit nonces and associated data: never the same nonce twice is the caller's duty.
 #[cfg(not(feature = "aws-lc-rs"))]
-use pure_rust::Aead;
+pub(super) use pure_rust::Aead;
 
 /// AES-GCM of the `RustCrypto` project.
 #[cfg(not(feature = "aws-lc-rs"))]
@@ -71,34 +89,41 @@ mod pure_rust {
 
     use super::{NONCE_LENGTH, TAG_LENGTH};
 
-    pub(super) struct Aead(Aes256Gcm);
+    pub(in crate::protocol) struct Aead(Aes256Gcm);
 
     impl Aead {
-        pub(super) fn new(key: &[u8; 32]) -> Self {
+        pub(in crate::protocol) fn new(key: &[u8; 32]) -> Self {
             Self(Aes256Gcm::new(key.into()))
         }
 
         #[inline]
-        pub(super) fn seal(&self, nonce: &[u8; NONCE_LENGTH], text: &mut [u8]) -> Option<[u8; TAG_LENGTH]> {
-            let tag = self.0.encrypt_inout_detached(<&Nonce<_>>::from(nonce), &[], text.into());
+        pub(in crate::protocol) fn seal(
+            &self,
+            nonce: &[u8; NONCE_LENGTH],
+            associated: &[u8],
+            text: &mut [u8],
+        ) -> Option<[u8; TAG_LENGTH]> {
+            let tag = self.0.encrypt_inout_detached(<&Nonce<_>>::from(nonce), associated, text.into());
             tag.ok().map(Into::into)
         }
 
         #[inline]
-        pub(super) fn open(
+        pub(in crate::protocol) fn open(
             &self,
             nonce: &[u8; NONCE_LENGTH],
+            associated: &[u8],
             text: &mut [u8],
             tag: &[u8; TAG_LENGTH],
         ) -> bool {
             let (nonce, tag) = (<&Nonce<_>>::from(nonce), <&Tag>::from(tag));
-            self.0.decrypt_inout_detached(nonce, &[], text.into(), tag).is_ok()
+            self.0.decrypt_inout_detached(nonce, associated, text.into(), tag).is_ok()
         }
     }
 }
 
+/// AES-256-GCM under one key with explicit nonces and associated data: never the same nonce twice is the caller's duty.
 #[cfg(feature = "aws-lc-rs")]
-use aws_lc::Aead;
+pub(super) use aws_lc::Aead;
 
 /// AES-GCM of AWS-LC: faster for large messages, and built from C and assembly.
 #[cfg(feature = "aws-lc-rs")]
@@ -108,30 +133,36 @@ mod aws_lc {
     use super::{NONCE_LENGTH, TAG_LENGTH};
 
     /// Without a key only if the library refused one of the right length; nothing seals or opens then.
-    pub(super) struct Aead(Option<LessSafeKey>);
+    pub(in crate::protocol) struct Aead(Option<LessSafeKey>);
 
     impl Aead {
-        pub(super) fn new(key: &[u8; 32]) -> Self {
+        pub(in crate::protocol) fn new(key: &[u8; 32]) -> Self {
             Self(UnboundKey::new(&AES_256_GCM, key).ok().map(LessSafeKey::new))
         }
 
         #[inline]
-        pub(super) fn seal(&self, nonce: &[u8; NONCE_LENGTH], text: &mut [u8]) -> Option<[u8; TAG_LENGTH]> {
+        pub(in crate::protocol) fn seal(
+            &self,
+            nonce: &[u8; NONCE_LENGTH],
+            associated: &[u8],
+            text: &mut [u8],
+        ) -> Option<[u8; TAG_LENGTH]> {
             let nonce = Nonce::assume_unique_for_key(*nonce);
-            let tag = self.0.as_ref()?.seal_in_place_separate_tag(nonce, Aad::empty(), text).ok()?;
+            let tag = self.0.as_ref()?.seal_in_place_separate_tag(nonce, Aad::from(associated), text).ok()?;
             tag.as_ref().try_into().ok()
         }
 
         #[inline]
-        pub(super) fn open(
+        pub(in crate::protocol) fn open(
             &self,
             nonce: &[u8; NONCE_LENGTH],
+            associated: &[u8],
             text: &mut [u8],
             tag: &[u8; TAG_LENGTH],
         ) -> bool {
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let Some(key) = &self.0 else { return false };
-            key.open_in_place_separate_tag(nonce, Aad::empty(), tag, text).is_ok()
+            key.open_in_place_separate_tag(nonce, Aad::from(associated), tag, text).is_ok()
         }
     }
 }
@@ -252,6 +283,13 @@ mod tests {
             assert_eq!(cipher.seal(&mut nonces, &mut vec![0; length]), Err(SealError));
             assert_eq!(cipher.open(&mut vec![0; length]), Err(NotAuthentic));
         }
+    }
+
+    #[cfg(not(feature = "aws-lc-rs"))]
+    #[test]
+    fn the_expanded_key_is_wiped() {
+        fn wiped<T: zeroize::ZeroizeOnDrop>() {}
+        wiped::<aes_gcm::Aes256Gcm>();
     }
 
     #[test]

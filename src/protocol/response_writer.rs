@@ -3,9 +3,12 @@
 use std::{fmt, io};
 
 use super::{
-    Cipher, EMPTY_RESPONSE, NONCE_LENGTH, NonceSequence, RESPONSE_HEADER, SEAL_OVERHEAD, SealError,
-    TAG_LENGTH, response_header,
+    Cipher, EMPTY_RESPONSE, NONCE_LENGTH, NonceSequence, RESPONSE_HEADER, SealError, TAG_LENGTH,
+    response_header,
 };
+
+/// Room for the header and the nonce of a classic session.
+pub(super) const CLASSIC_PREFIX: usize = RESPONSE_HEADER + NONCE_LENGTH;
 
 /// The response to one message, written straight into the output behind whatever is there already, and sealed in place.
 ///
@@ -23,15 +26,23 @@ use super::{
 pub struct ResponseWriter<'a> {
     output: &'a mut Vec<u8>,
     start: usize,
+    /// Bytes between `start` and the text, for what the session puts there.
+    prefix: usize,
 }
 
 impl<'a> ResponseWriter<'a> {
     /// An empty response behind whatever `output` holds already.
     #[inline]
     pub fn begin(output: &'a mut Vec<u8>) -> Self {
+        Self::behind_prefix(CLASSIC_PREFIX, output)
+    }
+
+    /// An empty response with room for so many bytes before it.
+    #[inline]
+    pub(super) fn behind_prefix(prefix: usize, output: &'a mut Vec<u8>) -> Self {
         let start = output.len();
-        output.extend_from_slice(&[0; RESPONSE_HEADER + NONCE_LENGTH]);
-        Self { output, start }
+        output.resize(start + prefix, 0);
+        Self { output, start, prefix }
     }
 
     /// Appends `bytes`.
@@ -76,7 +87,7 @@ impl<'a> ResponseWriter<'a> {
 
     /// The same response, in another's hands for a while.
     pub(crate) fn reborrow(&mut self) -> ResponseWriter<'_> {
-        ResponseWriter { output: self.output, start: self.start }
+        ResponseWriter { output: self.output, start: self.start, prefix: self.prefix }
     }
 
     /// Seals what was written into a whole frame.
@@ -85,32 +96,44 @@ impl<'a> ResponseWriter<'a> {
     /// [`SealError`] when it is longer than AES-GCM allows; the empty response stands in its place then.
     #[inline]
     pub fn seal(self, cipher: &Cipher, nonces: &mut NonceSequence) -> Result<(), SealError> {
-        let header = response_header(self.len() + SEAL_OVERHEAD);
-        self.output.extend_from_slice(&[0; TAG_LENGTH]);
-        let (length, sealed) = self.output[self.start..].split_at_mut(RESPONSE_HEADER);
-        length.copy_from_slice(&header);
+        let (output, start) = self.into_output(CLASSIC_PREFIX);
+        output.extend_from_slice(&[0; TAG_LENGTH]);
+        let (length, sealed) = output[start..].split_at_mut(RESPONSE_HEADER);
+        length.copy_from_slice(&response_header(sealed.len()));
         let outcome = cipher.seal(nonces, sealed);
         if outcome.is_err() {
-            self.reject();
+            output.truncate(start);
+            output.extend_from_slice(&EMPTY_RESPONSE);
         }
         outcome
     }
 
-    /// Takes it back: nothing of it is left in the output.
-    pub fn discard(self) {
+    /// Takes it back, and gives the output as it was before.
+    pub(crate) fn discard(self) -> &'a mut Vec<u8> {
         self.output.truncate(self.start);
+        self.output
+    }
+
+    /// The output and where in it the response starts: so many bytes before its text, which moves if it was begun with
+    /// another number.
+    #[inline]
+    pub(super) fn into_output(self, prefix: usize) -> (&'a mut Vec<u8>, usize) {
+        if prefix != self.prefix {
+            let old = self.start..self.text_start();
+            self.output.splice(old, std::iter::repeat_n(0, prefix));
+        }
+        (self.output, self.start)
     }
 
     /// Puts the empty response in its place: the message was not processed.
     #[inline]
     pub fn reject(self) {
-        self.output.truncate(self.start);
-        self.output.extend_from_slice(&EMPTY_RESPONSE);
+        self.discard().extend_from_slice(&EMPTY_RESPONSE);
     }
 
     #[inline]
     fn text_start(&self) -> usize {
-        self.start + RESPONSE_HEADER + NONCE_LENGTH
+        self.start + self.prefix
     }
 }
 

@@ -3,10 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "forward-secrecy")]
+use getrandom::SysRng;
+
 use super::frame::{RequestHeader, decode_request};
+use super::response_writer::CLASSIC_PREFIX;
 use super::{
-    ACCEPTED, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH, MESSAGE_HEADER, NonceSequence, ResponseWriter,
-    SEAL_OVERHEAD,
+    ACCEPTED, Deadline, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH, Expiry, MESSAGE_HEADER, NonceSequence, Refusal,
+    Rejection, RejectionReason, ResponseWriter, SEAL_OVERHEAD, ServerEvent, SessionSettings, later,
+};
+#[cfg(feature = "forward-secrecy")]
+use super::{
+    ESTABLISHMENT_PLAINTEXT, ForwardSecrecy, NONCE_LENGTH, ServerLimits,
+    forward_secrecy::{FRAME_HEADER, NoAnswer, ReceivedOffer, ServerFrames},
 };
 use crate::keyring::{Keyring, NamedKey};
 
@@ -20,12 +29,20 @@ use crate::keyring::{Keyring, NamedKey};
 ///       v                      |   | too large: empty response
 ///     Closed <-----------------+---+
 ///              establishment that does not open
+///
+///               offer: 0xFE, message 2             first frame that opens
+///  Establishing -----------------------> Unproven -----------------------> Forward-secret: messages, pings
+///                                           |                                 |            |
+///                                           | any bad frame      any bad frame|            | goodbye
+///                                           v                                 v            v
+///                                         Closed                       answers only      Closed
 /// ```
 ///
 /// The caller keeps the received bytes. [`receive`](Self::receive) looks at their start and either gives
 /// one event and how many bytes it took, or says that it needs more and takes none. Whatever the session
-/// answers by itself (acceptance, empty responses) it appends to `output`; a message's response is written by
-/// the caller through [`ResponseWriter`] and sealed with [`seal`](Self::seal).
+/// answers by itself (acceptance, empty responses, pongs) it appends to `output`; a message's response is
+/// [begun](Self::begin_response) by the session, written by the caller and [sealed](Self::seal). The answers to a connection's
+/// messages are sealed in the order of the messages, at any time.
 ///
 /// Time is passed in, and [`deadline`](Self::deadline) names the one moment at which the connection ends
 /// unless something happens before.
@@ -47,100 +64,13 @@ enum State {
     Establishing,
     /// Under the key that opened the establishment.
     Established(Arc<NamedKey>),
-    Closed,
-}
-
-/// What limits a session; the defaults are those of the protocol.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct SessionSettings {
-    /// How long a connection lives from its last interaction. Default: 60 s.
-    pub lifetime: Duration,
-    /// How long a peer may take for its establishment. Default: 5 s, many round trips of any network.
-    pub handshake_timeout: Duration,
-    /// How long nothing at all may be taken of a response that is being sent. Default: 10 s.
-    pub write_timeout: Duration,
-    /// Bytes of plaintext in the largest message. Default: 16 MiB, so that a hundred peers in the middle of
-    /// their largest message fit into the memory of a small machine.
-    pub max_message_size: usize,
-}
-
-impl Default for SessionSettings {
-    fn default() -> Self {
-        Self {
-            lifetime: Duration::from_secs(60),
-            handshake_timeout: Duration::from_secs(5),
-            write_timeout: Duration::from_secs(10),
-            max_message_size: 16 << 20,
-        }
-    }
-}
-
-/// What [`ServerSession::receive`] found at the start of its input.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ServerEvent<'a> {
-    /// No whole frame yet; nothing was taken.
-    NeedMore {
-        /// Bytes of the frame that has begun, as far as is known: never more than the session's largest.
-        frame_length: usize,
+    /// Under keys of the session's own. On the heap, so that classic sessions stay as small as they are.
+    #[cfg(feature = "forward-secrecy")]
+    ForwardSecret {
+        key: Arc<NamedKey>,
+        frames: Box<ServerFrames>,
     },
-    /// The establishment opened; its answer was appended.
-    Established,
-    /// A message opened. It wants one response.
-    Message(&'a mut [u8]),
-    /// A ping.
-    Ping,
-    /// One byte of an unregistered type was skipped.
-    Skipped(u8),
-    /// A message was not processed; the empty response was appended and the connection goes on.
-    Rejected(Rejection),
-    /// A message is longer than the limit. The empty response was appended: send it, then close.
-    TooLarge {
-        /// Bytes that the peer announced for nonce, ciphertext and tag.
-        length: u64,
-    },
-    /// Close the connection in silence.
-    Refused(Refusal),
-}
-
-/// Why a message was answered with the empty response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// Its length has no room for nonce and tag.
-    TooShort,
-    /// Its tag does not verify.
-    NotAuthentic,
-}
-
-/// Why a connection is closed in silence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Something else than an establishment came first.
-    NotAnEstablishment,
-    /// The establishment does not open under the key.
-    NotAuthentic,
-    /// The session has ended; nothing is read any more.
     Closed,
-}
-
-/// The one moment at which a connection ends unless something happens before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline {
-    /// The moment.
-    pub at: Instant,
-    /// What will have run out then.
-    pub expiry: Expiry,
-}
-
-/// What ran out for a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expiry {
-    /// The time for the establishment.
-    Handshake,
-    /// The lifetime since the last interaction.
-    Lifetime,
-    /// The time in which the peer must take something of a response.
-    Write,
 }
 
 impl ServerSession {
@@ -169,14 +99,22 @@ impl ServerSession {
         output: &mut Vec<u8>,
         now: Instant,
     ) -> (usize, ServerEvent<'i>) {
+        #[cfg(feature = "forward-secrecy")]
+        if let State::ForwardSecret { frames, .. } = &mut self.state {
+            let was_unproven = frames.is_unproven();
+            let (taken, event) = frames.receive(input, output);
+            let is_proof = was_unproven && frames.is_established();
+            self.interaction |= matches!(event, ServerEvent::Message(_));
+            if is_proof || matches!(event, ServerEvent::Ping) {
+                self.interacted(now);
+            }
+            return (taken, event);
+        }
         match (&self.state, decode_request(input)) {
             (State::Closed, _) => (0, ServerEvent::Refused(Refusal::Closed)),
             _ if self.is_over => (0, ServerEvent::Refused(Refusal::Closed)),
             (_, Some(RequestHeader::Establishment)) => self.establishment(input, output, now),
-            (State::Establishing, _) if !input.is_empty() => {
-                self.state = State::Closed;
-                (0, ServerEvent::Refused(Refusal::NotAnEstablishment))
-            }
+            (State::Establishing, _) if !input.is_empty() => self.refuse(Refusal::NotAnEstablishment),
             (_, None) => {
                 let frame_length = if input.is_empty() { 1 } else { MESSAGE_HEADER };
                 (0, ServerEvent::NeedMore { frame_length })
@@ -199,14 +137,51 @@ impl ServerSession {
         let Some([_, sealed @ ..]) = input.first_chunk::<ESTABLISHMENT_LENGTH>() else {
             return (0, ServerEvent::NeedMore { frame_length: ESTABLISHMENT_LENGTH });
         };
-        let Some(key) = self.keyring.open::<{ ESTABLISHMENT_LENGTH - 1 }>(sealed) else {
-            self.state = State::Closed;
-            return (0, ServerEvent::Refused(Refusal::NotAuthentic));
-        };
-        self.state = State::Established(key);
+        let Some(opened) = self.keyring.open(sealed) else { return self.refuse(Refusal::NotAuthentic) };
+        #[cfg(feature = "forward-secrecy")]
+        match self.answer_offer(&opened.0, opened.1, output) {
+            Ok(None) => {}
+            Ok(Some(frames)) => {
+                self.state = State::ForwardSecret { key: opened.0, frames };
+                return (ESTABLISHMENT_LENGTH, ServerEvent::OfferAnswered);
+            }
+            Err(refusal) => return self.refuse(refusal),
+        }
+        self.state = State::Established(opened.0);
         self.interacted(now);
         output.push(ACCEPTED);
         (ESTABLISHMENT_LENGTH, ServerEvent::Established)
+    }
+
+    /// Answers the offer of a forward-secret session that an establishment may be. Offers count only in the first one.
+    #[cfg(feature = "forward-secrecy")]
+    fn answer_offer(
+        &self,
+        key: &NamedKey,
+        mut opened: [u8; ESTABLISHMENT_LENGTH - 1],
+        output: &mut Vec<u8>,
+    ) -> Result<Option<Box<ServerFrames>>, Refusal> {
+        let policy = self.settings.forward_secrecy;
+        if policy == ForwardSecrecy::Off || !matches!(self.state, State::Establishing) {
+            return Ok(None);
+        }
+        let plaintext = &mut opened[NONCE_LENGTH..][..ESTABLISHMENT_PLAINTEXT];
+        let Some(offer) = ReceivedOffer::find(key.cipher().preshared(), plaintext) else {
+            return if policy == ForwardSecrecy::Require { Err(Refusal::NoOffer) } else { Ok(None) };
+        };
+        let SessionSettings { lifetime, max_message_size, .. } = *self.settings;
+        let limits = ServerLimits { lifetime, max_message_size: max_message_size as u64 };
+        let (answer, keys) = offer.answer(&mut SysRng, limits).map_err(|none| match none {
+            NoAnswer::LowOrder => Refusal::LowOrder,
+            NoAnswer::Unable => Refusal::Unable,
+        })?;
+        output.extend_from_slice(&answer);
+        Ok(Some(Box::new(ServerFrames::new(&keys, max_message_size))))
+    }
+
+    fn refuse<'i>(&mut self, refusal: Refusal) -> (usize, ServerEvent<'i>) {
+        self.state = State::Closed;
+        (0, ServerEvent::Refused(refusal))
     }
 
     #[inline]
@@ -251,28 +226,76 @@ impl ServerSession {
     /// An empty response behind whatever `output` holds already, to be written and [sealed](Self::seal).
     #[inline]
     pub fn begin_response<'o>(&self, output: &'o mut Vec<u8>) -> ResponseWriter<'o> {
-        ResponseWriter::begin(output)
-    }
-
-    /// Seals the response to the oldest message that has none. That is an interaction, as the message was.
-    ///
-    /// A response longer than AES-GCM allows becomes the empty response, and `false` is returned; so does one of a
-    /// session that is not established, which has no message to answer.
-    #[inline]
-    pub fn seal(&mut self, response: ResponseWriter<'_>, nonces: &mut NonceSequence) -> bool {
-        self.interaction = true;
-        if let State::Established(key) = &self.state {
-            response.seal(key.cipher(), nonces).is_ok()
-        } else {
-            response.reject();
-            false
+        match &self.state {
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret { .. } => ResponseWriter::behind_prefix(FRAME_HEADER, output),
+            _ => ResponseWriter::behind_prefix(CLASSIC_PREFIX, output),
         }
     }
 
-    /// Rejects the oldest message that has no response; what was written of that is forgotten.
-    pub fn reject(&mut self, response: ResponseWriter<'_>) {
+    /// Seals the response to the oldest message that has none.
+    ///
+    /// `false` for a response longer than AES-GCM allows, which becomes the empty response or a rejection; and where there is no
+    /// message to answer, since the session is not established or its last frame is sealed: nothing is left of it then. The
+    /// nonces are for classic sessions; forward-secret ones count theirs.
+    #[inline]
+    pub fn seal(&mut self, response: ResponseWriter<'_>, nonces: &mut NonceSequence) -> bool {
         self.interaction = true;
-        response.reject();
+        match &mut self.state {
+            State::Established(key) => response.seal(key.cipher(), nonces).is_ok(),
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret { frames, .. } => {
+                let (output, start) = response.into_output(FRAME_HEADER);
+                frames.respond(output, start)
+            }
+            State::Establishing | State::Closed => {
+                _ = response.discard();
+                false
+            }
+        }
+    }
+
+    /// Rejects the oldest message without a response in place of answering it. What was written of `response` is forgotten.
+    /// A classic session says the empty response, whatever the reason.
+    #[cfg_attr(
+        not(feature = "forward-secrecy"),
+        expect(unused_variables, reason = "only one says more than nothing")
+    )]
+    pub fn reject(&mut self, response: ResponseWriter<'_>, reason: RejectionReason) {
+        self.interaction = true;
+        match &mut self.state {
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret { frames, .. } => _ = frames.reject(reason, response.discard()),
+            State::Established(_) => response.reject(),
+            State::Establishing | State::Closed => _ = response.discard(),
+        }
+    }
+
+    /// Ends a forward-secret session: rejects the messages that are unanswered, without a reason, and appends the goodbye,
+    /// which says how many were taken up. Half-close behind it, and read on for a while.
+    ///
+    /// Appends nothing where no goodbye belongs: in a classic session, before the client has proven itself, after a bad
+    /// frame, and a second time. The keys of the session are wiped.
+    #[cfg_attr(
+        not(feature = "forward-secrecy"),
+        expect(unused_variables, clippy::ptr_arg, reason = "no classic session says it")
+    )]
+    pub fn goodbye(&mut self, output: &mut Vec<u8>) {
+        #[cfg(feature = "forward-secrecy")]
+        if let State::ForwardSecret { frames, .. } = &mut self.state {
+            frames.goodbye(output);
+            self.state = State::Closed;
+        }
+    }
+
+    /// Messages and pings of a forward-secret session whose answers are not sealed yet. It grows while messages are
+    /// answered later than they come: read no more while there are too many. Always 0 in a classic session.
+    pub fn unanswered(&self) -> usize {
+        match &self.state {
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret { frames, .. } => frames.unanswered(),
+            _ => 0,
+        }
     }
 
     /// Says that all output has been handed to the socket. After an interaction the lifetime starts here.
@@ -293,22 +316,39 @@ impl ServerSession {
     /// The moment at which this connection is over unless something happens before.
     #[inline]
     pub fn deadline(&self) -> Deadline {
-        match (self.write_ends, &self.state) {
-            (Some(at), _) => Deadline { at, expiry: Expiry::Write },
-            (None, State::Establishing) => Deadline { at: self.lifetime_ends, expiry: Expiry::Handshake },
-            (None, _) => Deadline { at: self.lifetime_ends, expiry: Expiry::Lifetime },
+        match self.write_ends {
+            _ if self.is_establishing() => Deadline { at: self.lifetime_ends, expiry: Expiry::Handshake },
+            Some(at) => Deadline { at, expiry: Expiry::Write },
+            None => Deadline { at: self.lifetime_ends, expiry: Expiry::Lifetime },
         }
     }
 
-    /// Whether the peer has shown that it holds the key, and nothing has ended the session since.
+    /// Whether the peer has shown that it holds the key, and nothing has ended the session since. In a forward-secret
+    /// session the establishment alone does not show it, since it may be replayed: a frame does.
     pub fn is_established(&self) -> bool {
-        matches!(self.state, State::Established(_)) && !self.is_over
+        match &self.state {
+            State::Established(_) => !self.is_over,
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret { frames, .. } => frames.is_established(),
+            State::Establishing | State::Closed => false,
+        }
     }
 
-    /// The key that the session lives under, once it is established.
+    /// Whether the session is forward-secret, from the answered offer on.
+    pub fn is_forward_secret(&self) -> bool {
+        match &self.state {
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The key that the session lives under, once its establishment has opened.
     pub fn key(&self) -> Option<&Arc<NamedKey>> {
         match &self.state {
             State::Established(key) => Some(key),
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret { key, .. } => Some(key),
             State::Establishing | State::Closed => None,
         }
     }
@@ -319,14 +359,17 @@ impl ServerSession {
     }
 
     #[inline]
+    fn is_establishing(&self) -> bool {
+        match &self.state {
+            State::Establishing => true,
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret { frames, .. } => frames.is_unproven(),
+            _ => false,
+        }
+    }
+
+    #[inline]
     fn interacted(&mut self, now: Instant) {
         self.lifetime_ends = later(now, self.settings.lifetime);
     }
-}
-
-/// `now + duration`, or some decades from `now` where the platform's clock can't count that far.
-#[inline]
-pub(crate) fn later(now: Instant, duration: Duration) -> Instant {
-    const DECADES: Duration = Duration::from_secs(30 * 365 * 86_400);
-    now.checked_add(duration).unwrap_or_else(|| now + DECADES)
 }

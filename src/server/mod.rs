@@ -35,7 +35,7 @@ pub use handler::{ConnectionId, Handler, Request, Response};
 pub use keys::ServerKeys;
 pub use stats::{Stats, WorkerStats};
 
-use crate::protocol::SessionSettings;
+use crate::protocol::{ForwardSecrecy, SessionSettings};
 use crate::{Error, Key, Phase};
 use acceptor::listener;
 use connection::DeferralLimits;
@@ -109,7 +109,10 @@ impl ServerBuilder {
         Self {
             settings: Settings {
                 keys: vec![(name, key)],
-                session: SessionSettings::default(),
+                session: SessionSettings {
+                    forward_secrecy: ForwardSecrecy::Off,
+                    ..SessionSettings::default()
+                },
                 workers: thread::available_parallelism().map_or(2, usize::from).max(2),
                 max_connections: 65_536,
                 deferral: DeferralLimits::default(),

@@ -10,7 +10,8 @@ use std::time::Instant;
 use falcotcp_sync::protocol::{
     ACCEPTED, Cipher, ClientEvent, ClientFault, ClientSession, EMPTY_RESPONSE, ESTABLISHMENT_LENGTH,
     ESTABLISHMENT_PLAINTEXT, MESSAGE_HEADER, NONCE_LENGTH, NonceSequence, RESPONSE_HEADER, Refusal,
-    Rejection, ResponseWriter, SEAL_OVERHEAD, ServerEvent, ServerSession, SessionSettings, TAG_LENGTH,
+    Rejection, RejectionReason, ResponseWriter, SEAL_OVERHEAD, ServerEvent, ServerSession, SessionSettings,
+    TAG_LENGTH,
 };
 use falcotcp_sync::{Key, Keyring};
 use rand_core::{TryCryptoRng, TryRng};
@@ -146,6 +147,7 @@ impl ServerEnd {
                 return false;
             }
             ServerEvent::Established => (Served::Established, &[ACCEPTED]),
+            ServerEvent::OfferAnswered => panic!("nobody made an offer"),
             ServerEvent::Message(text) => (Served::Message(text.to_vec()), &[]),
             ServerEvent::Ping => (Served::Ping, &[]),
             ServerEvent::Skipped(kind) => (Served::Skipped(kind), &[]),
@@ -256,8 +258,9 @@ impl ClientEnd {
             }
             Ok((taken, ClientEvent::Established)) => (taken, Received::Established, 0),
             Ok((taken, ClientEvent::Response(text))) => (taken, Received::Response(text.to_vec()), 1),
-            Ok((taken, ClientEvent::Rejected)) => (taken, Received::Rejected, 1),
+            Ok((taken, ClientEvent::Rejected(RejectionReason::NotGiven))) => (taken, Received::Rejected, 1),
             Ok((taken, ClientEvent::Unasked)) => (taken, Received::Unasked, 0),
+            Ok((_, event)) => panic!("no classic session sees {event:?}"),
             Err(fault) => (0, Received::Fault(fault), 0),
         };
         assert_eq!(self.session.unanswered(), unanswered - answered, "{seen:?} answers {answered} messages");

@@ -8,7 +8,7 @@ use log::{error, trace};
 use super::deferred::{Answer, Place};
 use super::exchange::OUTPUT_BYTES;
 use super::{Connection, LOG, Scratch};
-use crate::protocol::{ACCEPTED, NonceSequence, ResponseWriter};
+use crate::protocol::{ACCEPTED, NonceSequence, RejectionReason, ResponseWriter};
 use crate::server::handler::{Handler, Request, Response};
 use crate::server::shared::WorkerCounters;
 use crate::unwind::contained;
@@ -63,7 +63,7 @@ impl Connection {
         nonces: &mut NonceSequence,
     ) {
         match (handled, &self.outbox) {
-            (Handled::Deferred, _) => writer.discard(),
+            (Handled::Deferred, _) => _ = writer.discard(),
             (Handled::Answered, Some(outbox)) => {
                 outbox.push(Answer::Response(writer.as_slice().to_vec()));
                 writer.discard();
@@ -73,7 +73,7 @@ impl Connection {
                 writer.discard();
             }
             (Handled::Answered, None) => self.seal(writer, nonces),
-            (Handled::Failed, None) => self.session.reject(writer),
+            (Handled::Failed, None) => self.session.reject(writer, RejectionReason::HandlerFailed),
         }
     }
 
@@ -103,7 +103,7 @@ impl Connection {
                 Answer::Acceptance => output.push(ACCEPTED),
                 Answer::Rejection => {
                     let writer = self.session.begin_response(output);
-                    self.session.reject(writer);
+                    self.session.reject(writer, RejectionReason::NotGiven);
                 }
                 Answer::Response(text) => {
                     let mut writer = self.session.begin_response(output);

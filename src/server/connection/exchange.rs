@@ -146,6 +146,7 @@ impl Connection {
                 ServerEvent::Ping => scratch.counters.pings.add(1),
                 ServerEvent::Skipped(kind) => self.repeats.record_skipped(self.peer, kind),
                 ServerEvent::Established => debug!(target: LOG, "{}: established", self.peer),
+                ServerEvent::OfferAnswered => debug!(target: LOG, "{}: offer answered", self.peer),
                 ServerEvent::Rejected(rejection) => {
                     scratch.counters.rejected.add(1);
                     self.repeats.record_rejection(self.peer, rejection);

@@ -132,11 +132,11 @@ mod tests {
         };
         will_ring(&alarm, 0, Some(now + SECOND));
         will_ring(&alarm, 1, Some(now + 3 * SECOND));
-        assert_eq!(woken(now), []);
+        assert!(woken(now).is_empty());
         assert_eq!(alarm.promise(now), Some(SECOND), "nothing was due");
         assert_eq!(woken(now + 2 * SECOND), [0]);
         assert_eq!(alarm.promise(now + 2 * SECOND), Some(SECOND), "only the other's is left");
-        assert_eq!(woken(now + 2 * SECOND), [], "once");
+        assert!(woken(now + 2 * SECOND).is_empty(), "once");
         assert_eq!(will_ring(&alarm, 0, Some(now + SECOND)), (false, true));
         assert_eq!(alarm.promise(now + 2 * SECOND), Some(Duration::ZERO), "published anew");
     }

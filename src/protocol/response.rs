@@ -133,8 +133,8 @@ impl<'a> Response<'a> {
         outcome
     }
 
-    /// The output and where in it the response starts: so many bytes before its text, which moves if it was begun with
-    /// another number.
+    /// The output and where in it the response starts: so many bytes before its text, which moves if it was begun
+    /// with another number.
     #[inline]
     pub(super) fn into_output(mut self, prefix: usize) -> (&'a mut Vec<u8>, usize) {
         self.copy_out();

@@ -16,7 +16,7 @@ pub enum Error {
     /// The server closed the connection, or answered with something else, instead of accepting the establishment:
     /// it holds another key, is full or stopping, or does not speak this protocol. The protocol doesn't tell which.
     Refused,
-    /// The server holds the key but offers no forward-secret sessions, which the client requires. Nothing was sent to it.
+    /// The server holds the key but offers no forward-secret sessions, which the client requires. Nothing was sent.
     NotForwardSecret,
     /// The empty response: the server did not process this message. Its handler may have failed, or the
     /// message arrived damaged or over the server's limit. The client stays usable unless the server closes.

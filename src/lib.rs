@@ -72,8 +72,8 @@
 //!
 //! # Features
 //!
-//! - `forward-secrecy`: sessions with keys of their own, see [`protocol`]. The only one that is on by default; without it the
-//!   crate needs neither X25519 nor SHA-256.
+//! - `forward-secrecy`: sessions with keys of their own, see [`protocol`]. The only one that is on by default;
+//!   without it the crate needs neither X25519 nor SHA-256.
 //! - `aws-lc-rs`: AES-GCM of AWS-LC instead of the pure Rust one; needs a C compiler.
 //! - `r2d2`: `ClientManager`, for pools of clients by the crate of that name.
 //! - `proxy-protocol`: `ServerBuilder::proxy_protocol_from`, for the true peer behind load balancers.

@@ -12,8 +12,8 @@ use crate::{Error, Key};
 
 /// AES-256-GCM under one key, expanded once and shared by every session of that key.
 ///
-/// The sealed part of a frame is laid out as `nonce[12], text, tag[16]`; both operations work in place on
-/// exactly that. The expanded key, and what handshakes of forward-secret sessions start from, are wiped when the cipher is
+/// The sealed part of a frame is laid out as `nonce[12], text, tag[16]`; both operations work in place on exactly
+/// that. The expanded key, and what handshakes of forward-secret sessions start from, are wiped when the cipher is
 /// dropped.
 ///
 /// ```
@@ -77,7 +77,7 @@ impl Cipher {
     }
 }
 
-/// AES-256-GCM under one key with explicit nonces and associated data: never the same nonce twice is the caller's duty.
+/// AES-256-GCM under one key with explicit nonces, of which callers use none twice, and associated data.
 #[cfg(not(feature = "aws-lc-rs"))]
 pub(super) use pure_rust::Aead;
 
@@ -121,7 +121,7 @@ mod pure_rust {
     }
 }
 
-/// AES-256-GCM under one key with explicit nonces and associated data: never the same nonce twice is the caller's duty.
+/// AES-256-GCM under one key with explicit nonces, of which callers use none twice, and associated data.
 #[cfg(feature = "aws-lc-rs")]
 pub(super) use aws_lc::Aead;
 

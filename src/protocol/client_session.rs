@@ -61,8 +61,8 @@ enum State {
 }
 
 impl ClientSession {
-    /// A classic session that has not sent anything yet. `max_message_size` is the largest plaintext of a response, in bytes,
-    /// that it takes.
+    /// A classic session that has not sent anything yet. `max_message_size` is the largest plaintext of a response,
+    /// in bytes, that it takes.
     pub fn new(cipher: Arc<Cipher>, nonces: NonceSequence, max_message_size: usize) -> Self {
         Self::with_policy(cipher, nonces, max_message_size, ForwardSecrecy::Off)
     }
@@ -77,8 +77,8 @@ impl ClientSession {
         Self { cipher, nonces, max_message_size, policy, state: State::New, unanswered: 0, deadline: None }
     }
 
-    /// Appends the establishment, whose 128 random bytes, or ephemeral key and payload of its offer, come from `rng`. Appends
-    /// nothing once an offer has been made.
+    /// Appends the establishment, whose 128 random bytes, or ephemeral key and payload of its offer, come from `rng`.
+    /// Appends nothing once an offer has been made.
     ///
     /// # Errors
     /// Whatever `rng` fails with; nothing was appended then.
@@ -114,9 +114,9 @@ impl ClientSession {
     /// Appends `message`, sealed, and expects one more response.
     ///
     /// # Errors
-    /// [`SealError`] when it is longer than AES-GCM allows, when the session is closed, while an offer is not answered, and, in
-    /// a forward-secret session, when it is over the [server's limit](Self::server_limits) and after a goodbye. Nothing was
-    /// appended then.
+    /// [`SealError`] when it is longer than AES-GCM allows, when the session is closed, while an offer is not
+    /// answered, and, in a forward-secret session, when it is over the [server's limit](Self::server_limits) and
+    /// after a goodbye. Nothing was appended then.
     pub fn send(&mut self, message: &[u8], output: &mut Vec<u8>) -> Result<(), SealError> {
         match &mut self.state {
             #[cfg(feature = "forward-secrecy")]
@@ -140,8 +140,8 @@ impl ClientSession {
         outcome
     }
 
-    /// Appends a ping. Nothing answers it in a classic session; in a forward-secret one a pong does. Appends nothing when the
-    /// session is closed, while an offer is not answered, and after a goodbye.
+    /// Appends a ping. Nothing answers it in a classic session; in a forward-secret one a pong does. Appends nothing
+    /// when the session is closed, while an offer is not answered, and after a goodbye.
     pub fn ping(&mut self, output: &mut Vec<u8>) {
         match &mut self.state {
             #[cfg(feature = "forward-secrecy")]
@@ -155,8 +155,8 @@ impl ClientSession {
     /// Takes one event from the start of `input` and says how many bytes belong to it.
     ///
     /// What has arrived whole is given even when `now` is past the deadline. Bytes that are left while nothing is in
-    /// flight came unasked, but for the beginning of a frame in a forward-secret session: close the session before they can be
-    /// taken for a part of the next answer.
+    /// flight came unasked, but for the beginning of a frame in a forward-secret session: close the session before
+    /// they can be taken for a part of the next answer.
     ///
     /// # Errors
     /// [`ClientFault`]; from then on the session gives [`ClientFault::Closed`].
@@ -270,7 +270,7 @@ impl ClientSession {
         self.deadline
     }
 
-    /// Ends the session, so that no late bytes can be taken for an answer. The keys of a forward-secret one are wiped.
+    /// Ends the session, so that no late bytes can be taken for an answer. Keys of its own are wiped.
     pub fn close(&mut self) {
         self.unanswered = self.unanswered();
         self.state = State::Closed;

@@ -12,8 +12,8 @@ pub enum ServerEvent<'a> {
     },
     /// The establishment opened; its answer was appended. The session is classic.
     Established,
-    /// The establishment opened and offered a forward-secret session; the answer was appended. The session is established
-    /// with the first frame that opens, which is an event as any other.
+    /// The establishment opened and offered a forward-secret session; the answer was appended. The session is
+    /// established with the first frame that opens, which is an event as any other.
     OfferAnswered,
     /// A message opened. It wants one response.
     Message(&'a mut [u8]),
@@ -23,9 +23,9 @@ pub enum ServerEvent<'a> {
     Skipped(u8),
     /// A message was not processed; the empty response was appended and the connection goes on.
     Rejected(Rejection),
-    /// A message is longer than the limit, or any frame of a forward-secret session, and nothing more is read. Of a classic
-    /// one the empty response was appended: send it, then close. A forward-secret one wants its open answers and its
-    /// [goodbye](super::ServerSession::goodbye) first.
+    /// A message is longer than the limit, or any frame of a forward-secret session, and nothing more is read. Of a
+    /// classic one the empty response was appended: send it, then close. A forward-secret one wants its open answers
+    /// and its [goodbye](super::ServerSession::goodbye) first.
     TooLarge {
         /// Bytes that the peer announced behind the header.
         length: u64,
@@ -49,8 +49,8 @@ pub enum Rejection {
 pub enum Refusal {
     /// Something else than an establishment came first.
     NotAnEstablishment,
-    /// The establishment does not open under the key; in a forward-secret session, a frame does not. What opened before it
-    /// may still be answered.
+    /// The establishment does not open under the key; in a forward-secret session, a frame does not. What opened
+    /// before it may still be answered.
     NotAuthentic,
     /// The establishment offers no forward-secret session, and the server requires one.
     NoOffer,
@@ -58,8 +58,8 @@ pub enum Refusal {
     LowOrder,
     /// The offer could not be answered for want of random bytes.
     Unable,
-    /// A frame of a forward-secret session opened, but its text is not as long as its type says. What opened before it may
-    /// still be answered.
+    /// A frame of a forward-secret session opened, but its text is not as long as its type says. What opened before
+    /// it may still be answered.
     Malformed,
     /// The session has ended; nothing is read any more.
     Closed,
@@ -73,8 +73,9 @@ pub enum ClientEvent<'a> {
         /// Bytes of the frame that has begun, as far as is known: never more than the session's largest.
         frame_length: usize,
     },
-    /// The server accepted the establishment. If the session [is forward-secret](super::ClientSession::is_forward_secret),
-    /// send a [ping](super::ClientSession::ping) at once: until then the server holds it for a replay.
+    /// The server accepted the establishment. If the session [is
+    /// forward-secret](super::ClientSession::is_forward_secret), send a [ping](super::ClientSession::ping) at once:
+    /// until then the server holds it for a replay.
     Established,
     /// The response to the oldest message that had none.
     Response(&'a mut [u8]),
@@ -88,8 +89,8 @@ pub enum ClientEvent<'a> {
     Pong,
     /// A frame of a type that nothing is known of was skipped.
     Skipped(u8),
-    /// The server ends the session. The messages that are [unanswered](super::ClientSession::unanswered) were not and will not
-    /// be processed, and may be sent again elsewhere. Nothing but the end of the stream follows.
+    /// The server ends the session. The messages that are [unanswered](super::ClientSession::unanswered) were not and
+    /// will not be processed, and may be sent again elsewhere. Nothing but the end of the stream follows.
     Goodbye,
 }
 

@@ -20,9 +20,10 @@
 //!
 //! # Forward-secret sessions
 //!
-//! Two endpoints that both know it make of a connection a session under keys of its own, with the feature `forward-secrecy`. The
-//! establishment's plaintext is then message 1 of `Noise_NNpsk0_25519_AESGCM_SHA256` (Noise revision 34), with the shared key as
-//! the `psk` and the prologue `FalcoTCP forward secrecy 1`. A server that knows nothing of it sees a classic establishment.
+//! Two endpoints that both know it make of a connection a session under keys of its own, with the feature
+//! `forward-secrecy`. The establishment's plaintext is then message 1 of `Noise_NNpsk0_25519_AESGCM_SHA256` (Noise
+//! revision 34), with the shared key as the `psk` and the prologue `FalcoTCP forward secrecy 1`. A server that knows
+//! nothing of it sees a classic establishment.
 //!
 //! | who | bytes | holds |
 //! |---|---|---|
@@ -30,9 +31,9 @@
 //! | server | `0xFE`, `e`\[32\], sealed payload\[16\], tag\[16\] | its lifetime in milliseconds and its limit in bytes, `u64` each |
 //! | client | a ping (below) | shows that the establishment is no replay |
 //!
-//! From there on each end sends frames: type\[1\], length\[8\], then `length` bytes: ciphertext and tag. The header is the
-//! associated data, and the nonce, which is not sent, counts the frames of that direction. Whenever a key has sealed 2^20 blocks of
-//! 16 bytes (each frame counts two more than its text), Noise's `REKEY` replaces it.
+//! From there on each end sends frames: type\[1\], length\[8\], then `length` bytes: ciphertext and tag. The header
+//! is the associated data, and the nonce, which is not sent, counts the frames of that direction. Whenever a key has
+//! sealed 2^20 blocks of 16 bytes (each frame counts two more than its text), Noise's `REKEY` replaces it.
 //!
 //! | client sends | type | text | server answers |
 //! |---|---|---|---|

@@ -12,13 +12,13 @@ pub enum ForwardSecrecy {
     /// Every session is classic.
     #[cfg_attr(not(feature = "forward-secrecy"), default)]
     Off,
-    /// Forward-secret with a peer that knows it, classic with others. This protects from everybody who only listens; who can
-    /// change traffic can make the session classic. The default.
+    /// Forward-secret with a peer that knows it, classic with others. This protects from everybody who only listens;
+    /// who can change traffic can make the session classic. The default.
     #[cfg(feature = "forward-secrecy")]
     #[default]
     Prefer,
-    /// Forward-secret, or none. A server closes a peer without an offer in silence; for a client, a server that does not
-    /// take its offer is an error of its own.
+    /// Forward-secret, or none. A server closes a peer without an offer in silence; for a client, a server that does
+    /// not take its offer is an error of its own.
     #[cfg(feature = "forward-secrecy")]
     Require,
 }

@@ -38,11 +38,11 @@ use crate::keyring::{Keyring, NamedKey};
 ///                                         Closed                       answers only      Closed
 /// ```
 ///
-/// The caller keeps the received bytes. [`receive`](Self::receive) looks at their start and either gives
-/// one event and how many bytes it took, or says that it needs more and takes none. Whatever the session
-/// answers by itself (acceptance, empty responses, pongs) it appends to `output`; a message's response is
-/// [begun](Self::begin_response) by the session, written by the caller and [sealed](Self::seal). The answers to a connection's
-/// messages are sealed in the order of the messages, at any time.
+/// The caller keeps the received bytes. [`receive`](Self::receive) looks at their start and either gives one event
+/// and how many bytes it took, or says that it needs more and takes none. Whatever the session answers by itself
+/// (acceptance, empty responses, pongs) it appends to `output`; a message's response is [begun](Self::begin_response)
+/// by the session, written by the caller and [sealed](Self::seal). The answers to a connection's messages are sealed
+/// in the order of the messages, at any time.
 ///
 /// Time is passed in, and [`deadline`](Self::deadline) names the one moment at which the connection ends
 /// unless something happens before.
@@ -153,7 +153,8 @@ impl ServerSession {
         (ESTABLISHMENT_LENGTH, ServerEvent::Established)
     }
 
-    /// Answers the offer of a forward-secret session that an establishment may be. Offers count only in the first one.
+    /// Answers the offer of a forward-secret session that an establishment may be. Offers count only in the first
+    /// one.
     #[cfg(feature = "forward-secrecy")]
     fn answer_offer(
         &self,
@@ -235,9 +236,9 @@ impl ServerSession {
 
     /// Seals the response to the oldest message that has none.
     ///
-    /// `false` for a response longer than AES-GCM allows, which becomes the empty response or a rejection; and where there is no
-    /// message to answer, since the session is not established or its last frame is sealed: nothing is left of it then. The
-    /// nonces are for classic sessions; forward-secret ones count theirs.
+    /// `false` for a response longer than AES-GCM allows, which becomes the empty response or a rejection; and where
+    /// there is no message to answer, since the session is not established or its last frame is sealed: nothing is
+    /// left of it then. The nonces are for classic sessions; forward-secret ones count theirs.
     #[inline]
     pub fn seal(&mut self, response: ResponseWriter<'_>, nonces: &mut NonceSequence) -> bool {
         self.interaction = true;
@@ -255,8 +256,8 @@ impl ServerSession {
         }
     }
 
-    /// Rejects the oldest message without a response in place of answering it. What was written of `response` is forgotten.
-    /// A classic session says the empty response, whatever the reason.
+    /// Rejects the oldest message without a response in place of answering it. What was written of `response` is
+    /// forgotten. A classic session says the empty response, whatever the reason.
     #[cfg_attr(
         not(feature = "forward-secrecy"),
         expect(unused_variables, reason = "only one says more than nothing")
@@ -271,11 +272,11 @@ impl ServerSession {
         }
     }
 
-    /// Ends a forward-secret session: rejects the messages that are unanswered, without a reason, and appends the goodbye,
-    /// which says how many were taken up. Half-close behind it, and read on for a while.
+    /// Ends a forward-secret session: rejects the messages that are unanswered, without a reason, and appends the
+    /// goodbye, which says how many were taken up. Half-close behind it, and read on for a while.
     ///
-    /// Appends nothing where no goodbye belongs: in a classic session, before the client has proven itself, after a bad
-    /// frame, and a second time. The keys of the session are wiped.
+    /// Appends nothing where no goodbye belongs: in a classic session, before the client has proven itself, after a
+    /// bad frame, and a second time. The keys of the session are wiped.
     #[cfg_attr(
         not(feature = "forward-secrecy"),
         expect(unused_variables, clippy::ptr_arg, reason = "no classic session says it")

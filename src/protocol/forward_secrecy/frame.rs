@@ -74,8 +74,8 @@ pub(super) fn append(
     seal(cipher, kind, output, start)
 }
 
-/// Makes a frame of what stands from `start` on: room for the header, and the text. When that can't be sealed, nothing of
-/// it is left.
+/// Makes a frame of what stands from `start` on: room for the header, and the text. When that can't be sealed,
+/// nothing of it is left.
 #[inline]
 pub(super) fn seal(
     cipher: &mut FrameCipher,

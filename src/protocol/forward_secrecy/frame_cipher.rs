@@ -18,8 +18,8 @@ const LONGEST_TEXT: u64 = (1 << 36) - 32;
 /// The counter that only the replacing of keys uses.
 const RESERVED: u64 = u64::MAX;
 
-/// Seals or opens the frames of one direction, one after the other. No counter is used twice: each is counted before it
-/// seals anything, and the last one seals no frame.
+/// Seals or opens the frames of one direction, one after the other. No counter is used twice: each is counted before
+/// it seals anything, and the last one seals no frame.
 pub(super) struct FrameCipher {
     aead: Aead,
     counter: u64,

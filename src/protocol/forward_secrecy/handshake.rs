@@ -74,8 +74,8 @@ impl Offer {
         Ok(Self { ephemeral, state })
     }
 
-    /// Takes the server's answer, message 2 behind its first byte, and gives the keys of the session. `None` if it does not
-    /// verify. Either way the offer has served: drop it where it is, which wipes its key.
+    /// Takes the server's answer, message 2 behind its first byte, and gives the keys of the session. `None` if it
+    /// does not verify. Either way the offer has served: drop it where it is, which wipes its key.
     pub(in crate::protocol) fn finish(
         &mut self,
         answer: &[u8; ANSWER_LENGTH],
@@ -95,7 +95,8 @@ impl Offer {
 }
 
 impl ReceivedOffer {
-    /// The offer in `plaintext`, that of an establishment, if its tag verifies under the key that the establishment was opened with.
+    /// The offer in `plaintext`, that of an establishment, if its tag verifies under the key that the establishment
+    /// was opened with.
     pub(in crate::protocol) fn find(preshared: &SymmetricState, plaintext: &mut [u8]) -> Option<Self> {
         let mut state = preshared.clone();
         let ephemeral = public_key(plaintext);

@@ -1,4 +1,4 @@
-//! Forward-secret sessions: a Noise handshake within the classic establishment, then frames under keys of the session.
+//! Forward-secret sessions: a Noise handshake within the classic establishment, then frames under its keys.
 //!
 //! `noise` hashes, `handshake` exchanges two messages and gives the keys, `frame_cipher` seals one
 //! direction under one of them and replaces it in time, `frame` lays out what is sealed, and `client_frames` and

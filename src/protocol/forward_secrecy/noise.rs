@@ -1,7 +1,7 @@
-//! The symmetric state of a Noise handshake (revision 34, section 5.2): a chaining key and a hash of all that was said.
+//! The symmetric state of a Noise handshake (revision 34, section 5.2): a chaining key and the transcript's hash.
 //!
-//! Sealing is not done here: in `NNpsk0` each key seals one payload and is replaced before the next, so that its nonce is
-//! always zero and nothing has to be counted.
+//! Sealing is not done here: in `NNpsk0` each key seals one payload and is replaced before the next, so that its
+//! nonce is always zero and nothing has to be counted.
 
 use std::ops::{Deref, DerefMut};
 

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// A client's messages and pings without answers. Runs of the same kind are counted, so that thousands in flight take a
-/// few words, and nothing is allocated for each.
+/// A client's messages and pings without answers. Runs of the same kind are counted, so that thousands in flight take
+/// a few words, and nothing is allocated for each.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     runs: VecDeque<(Awaited, usize)>,

@@ -11,7 +11,7 @@ use crate::protocol::{ClientEvent, ClientFault, Refusal, RejectionReason, Server
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However often keys are replaced, and whatever comes late: each message has its own answer, and each ping its pong.
+    /// However often keys are replaced, and whatever comes late: each message has its answer, and each ping its pong.
     #[test]
     fn both_ends_agree(steps in vec(step(), 0..60), rekey_blocks in 1..100_u64) {
         let mut both = Both::new(rekey_blocks);

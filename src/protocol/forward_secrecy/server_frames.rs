@@ -51,7 +51,7 @@ impl ServerFrames {
         }
     }
 
-    /// Takes one event from the start of `input` and says how many bytes belong to it. Pongs that are due are appended.
+    /// Takes one event from the start of `input` and says how many bytes belong to it. Appends pongs that are due.
     #[inline]
     pub(in crate::protocol) fn receive<'i>(
         &mut self,
@@ -87,9 +87,9 @@ impl ServerFrames {
         (frame_length, event)
     }
 
-    /// Makes the next unanswered message's response of what stands in `output` from `start` on: room for the header, and
-    /// the text. A rejection takes its place when it can't be sealed, and nothing when no message is unanswered; `false`
-    /// then.
+    /// Makes the next unanswered message's response of what stands in `output` from `start` on: room for the header,
+    /// and the text. A rejection takes its place when it can't be sealed, and nothing when no message is unanswered;
+    /// `false` then.
     #[inline]
     pub(in crate::protocol) fn respond(&mut self, output: &mut Vec<u8>, start: usize) -> bool {
         if !self.take_message() {
@@ -114,8 +114,8 @@ impl ServerFrames {
         is_due
     }
 
-    /// Rejects what is unanswered and says goodbye, unless the client has not proven itself, or a frame was bad. It is the
-    /// last frame: drop the keys behind it.
+    /// Rejects what is unanswered and says goodbye, unless the client has not proven itself, or a frame was bad. It
+    /// is the last frame: drop the keys behind it.
     pub(in crate::protocol) fn goodbye(&mut self, output: &mut Vec<u8>) {
         if matches!(self.stage, Stage::Unproven | Stage::Failed) {
             return;

@@ -1,5 +1,5 @@
-//! Every vector of `tests/forward-secrecy-vectors.json`, byte for byte. Each is given to the smallest part that it says
-//! something about: ciphers, one end of a session after the handshake, or a whole session.
+//! Every vector of `tests/forward-secrecy-vectors.json`, byte for byte. Each is given to the smallest part that it
+//! says something about: ciphers, one end of a session after the handshake, or a whole session.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -96,6 +96,7 @@ pub use client::{Client, ClientBuilder};
 pub use error::{Error, Phase};
 pub use key::Key;
 pub use keyring::{Keyring, NamedKey};
+pub use protocol::ForwardSecrecy;
 pub use server::{
     ConnectionId, Handler, NotWanted, Reply, Request, Response, Server, ServerBuilder, ServerHandle,
     ServerKeys, ShutdownReport, Stats, Stopper, WorkerStats,

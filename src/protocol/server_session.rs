@@ -53,6 +53,7 @@ pub struct ServerSession {
     state: State,
     /// Nothing is read any more, but what was taken up may still be answered.
     is_over: bool,
+    has_said_goodbye: bool,
     lifetime_ends: Instant,
     write_ends: Option<Instant>,
     /// Whether the lifetime starts again once the output has been handed over.
@@ -85,6 +86,7 @@ impl ServerSession {
             keyring,
             state: State::Establishing,
             is_over: false,
+            has_said_goodbye: false,
             lifetime_ends,
             write_ends: None,
             interaction: false,
@@ -284,7 +286,9 @@ impl ServerSession {
     pub fn goodbye(&mut self, output: &mut Vec<u8>) {
         #[cfg(feature = "forward-secrecy")]
         if let State::ForwardSecret { frames, .. } = &mut self.state {
+            let length = output.len();
             frames.goodbye(output);
+            self.has_said_goodbye = output.len() > length;
             self.state = State::Closed;
         }
     }
@@ -352,6 +356,15 @@ impl ServerSession {
             State::ForwardSecret { key, .. } => Some(key),
             State::Establishing | State::Closed => None,
         }
+    }
+
+    /// Whether [`goodbye`](Self::goodbye) has something to say.
+    pub(crate) fn says_goodbye(&self) -> bool {
+        self.is_forward_secret() && self.is_established()
+    }
+
+    pub(crate) fn has_said_goodbye(&self) -> bool {
+        self.has_said_goodbye
     }
 
     /// How long the connection lives from its last interaction.

@@ -52,6 +52,7 @@ pub struct Request<'a> {
     pub(super) key_name: &'a str,
     pub(super) peer: SocketAddr,
     pub(super) connection: ConnectionId,
+    pub(super) is_forward_secret: bool,
 }
 
 impl<'a> Request<'a> {
@@ -71,6 +72,12 @@ impl<'a> Request<'a> {
         self.key_name
     }
 
+    /// Whether the session is [forward-secret](crate::ForwardSecrecy): nobody has replayed, reordered or reflected this
+    /// message, and a key that leaks later does not open a recording of it.
+    pub fn is_forward_secret(&self) -> bool {
+        self.is_forward_secret
+    }
+
     /// The connection that the message came over.
     pub fn connection_id(&self) -> ConnectionId {
         self.connection
@@ -85,6 +92,7 @@ impl fmt::Debug for Request<'_> {
             .field("key_name", &self.key_name)
             .field("peer", &self.peer)
             .field("connection", &self.connection)
+            .field("is_forward_secret", &self.is_forward_secret)
             .finish()
     }
 }

@@ -109,10 +109,7 @@ impl ServerBuilder {
         Self {
             settings: Settings {
                 keys: vec![(name, key)],
-                session: SessionSettings {
-                    forward_secrecy: ForwardSecrecy::Off,
-                    ..SessionSettings::default()
-                },
+                session: SessionSettings::default(),
                 workers: thread::available_parallelism().map_or(2, usize::from).max(2),
                 max_connections: 65_536,
                 deferral: DeferralLimits::default(),
@@ -162,6 +159,14 @@ impl ServerBuilder {
     /// closed. Default: 16 MiB.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.settings.session.max_message_size = bytes;
+        self
+    }
+
+    /// Which peers have forward-secret sessions: with `Prefer` those that offer it; with `Require` all, since others are
+    /// refused, among them the published packages; with `Off` none. Default: `Prefer`, or `Off` without the feature
+    /// `forward-secrecy`.
+    pub fn forward_secrecy(mut self, policy: ForwardSecrecy) -> Self {
+        self.settings.session.forward_secrecy = policy;
         self
     }
 

@@ -16,6 +16,10 @@ pub struct Stats {
     pub refused: u64,
     /// Connections that were closed in silence because their establishment did not open.
     pub unauthenticated: u64,
+    /// Connections that were established as classic sessions.
+    pub established_classic: u64,
+    /// Connections that were established as forward-secret sessions.
+    pub established_forward_secret: u64,
     /// Connections that were closed because a deadline ran out: establishment, lifetime or write.
     pub expired: u64,
     /// Connections that were cut by a stop before they had finished.
@@ -72,7 +76,8 @@ impl Stats {
         for (index, worker) in workers.iter().enumerate() {
             let messages = worker.messages.get();
             stats.unauthenticated += worker.unauthenticated.get();
-            stats.withdrawn += worker.withdrawn.get();
+            stats.established_classic += worker.classic.get();
+            stats.established_forward_secret += worker.forward_secret.get();
             stats.messages += messages;
             stats.rejected += worker.rejected.get();
             stats.pings += worker.pings.get();

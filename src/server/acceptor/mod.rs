@@ -98,6 +98,7 @@ impl Acceptor {
             // Workers contain every panic, so there is none to pass on.
             let _ = worker.join();
         }
+        pool.linger();
         let counters = &pool.counters.server;
         let report = ShutdownReport { drained: counters.drained.get(), cut: counters.cut.get() };
         // With it goes the application's handler, whose drop may panic as well.
@@ -231,7 +232,7 @@ fn close_all(pool: &Pool) {
         let Some(mut table) = worker.table.try_lock() else { continue };
         let left = pool.take_all(&mut table);
         drop(table);
-        contained(|| pool.record_ended(&left));
+        contained(|| pool.part(left));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use log::{error, trace};
 
-use super::deferred::{Answer, Place};
+use super::deferred::{Answer, Outbox, Place};
 use super::exchange::OUTPUT_BYTES;
 use super::{Connection, LOG, Scratch};
 use crate::protocol::{ACCEPTED, NonceSequence, RejectionReason, ResponseWriter};
@@ -69,7 +69,7 @@ impl Connection {
                 writer.discard();
             }
             (Handled::Failed, Some(outbox)) => {
-                outbox.push(Answer::Rejection);
+                outbox.push(Answer::Rejection(RejectionReason::HandlerFailed));
                 writer.discard();
             }
             (Handled::Answered, None) => self.seal(writer, nonces),
@@ -90,7 +90,12 @@ impl Connection {
 
     /// Whether so many answers wait for others that no more messages are to be handled.
     pub(super) fn are_too_many_waiting(&self, scratch: &Scratch<'_>) -> bool {
-        self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&scratch.deferral.limits))
+        let limits = &scratch.deferral.limits;
+        // Pings that wait for their turn are the session's.
+        let is_full = |outbox: &Arc<_>| {
+            Outbox::is_full(outbox, limits) || self.session.unanswered() >= limits.max_deferred
+        };
+        self.outbox.as_ref().is_some_and(is_full)
     }
 
     /// Seals the answers that come later and whose turn it is. `false` when the socket does not take them all. After the last
@@ -101,9 +106,9 @@ impl Connection {
             let output = &mut scratch.output.bytes;
             match answer {
                 Answer::Acceptance => output.push(ACCEPTED),
-                Answer::Rejection => {
+                Answer::Rejection(reason) => {
                     let writer = self.session.begin_response(output);
-                    self.session.reject(writer, RejectionReason::NotGiven);
+                    self.session.reject(writer, reason);
                 }
                 Answer::Response(text) => {
                     let mut writer = self.session.begin_response(output);

@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::exchange::TURN_BYTES;
+use super::exchange::{TURN_BYTES, write_what_fits};
 use super::{Connection, Next, Scratch};
+use crate::server::shared::End;
 
 /// How long a peer in the middle of sending too much may go on until it reads our answer.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a peer has to read a goodbye (forward secrecy, "Frames").
+const LINGER_AFTER_GOODBYE: Duration = Duration::from_secs(1);
 
 /// When the server stops, how long a peer must have been silent before it is taken to have read its last answers.
 const LINGER_AT_STOP: Duration = Duration::from_millis(500);
@@ -36,17 +40,73 @@ pub(super) enum Closing {
     LingerAfterOutput,
     /// The answers and our FIN are out; what still arrives is thrown away. Closing at once would reset the connection, and
     /// with it the answers that the peer has not read yet.
-    Lingering {
-        /// Only until nothing arrives any more.
-        at_stop: bool,
-    },
+    Lingering(Until),
+}
+
+/// How long a connection lingers, if the peer does not close it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// For a fixed time.
+    TimeIsOver,
+    /// For a fixed time, also if the server's threads end before.
+    GoodbyeIsRead,
+    /// At a stop: until nothing has arrived for a while.
+    NothingArrives,
 }
 
 impl Connection {
+    /// Lets the connection end for this reason: what was taken up is answered, and nothing more is read.
+    pub(super) fn begin_ending(&mut self, end: End) {
+        self.ending.get_or_insert(end);
+        self.closing = Closing::LingerAfterOutput;
+    }
+
+    /// Lets the connection end at its next turn with a goodbye, if the session says one and the peer reads. Answers that are
+    /// outstanding are not waited for: their messages are rejected.
+    pub(in crate::server) fn begin_goodbye(&mut self, end: End) -> bool {
+        let says_goodbye = self.session.says_goodbye() && !self.wants_to_write() && !self.is_ending();
+        if says_goodbye {
+            self.begin_ending(end);
+            self.ends = None;
+            self.close_outbox();
+        }
+        says_goodbye
+    }
+
+    /// Says goodbye outside of a turn, since the server's threads end, as far as the socket takes it at once. Whether the
+    /// peer is to have a while for reading it.
+    pub(in crate::server) fn say_goodbye_now(&mut self) -> bool {
+        if self.closing == Closing::Lingering(Until::GoodbyeIsRead) {
+            return true;
+        }
+        let mut output = self.unsent.as_slice().to_vec();
+        self.close_outbox();
+        self.session.goodbye(&mut output);
+        self.session.has_said_goodbye()
+            && write_what_fits(&mut self.stream, &output).is_ok_and(|sent| sent == output.len())
+            && self.half_close(Until::GoodbyeIsRead, Instant::now() + LINGER_AFTER_GOODBYE).is_ok()
+    }
+
     /// Sends our FIN behind the last answer and gives the peer a while to read it.
     pub(super) fn linger(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Next> {
-        self.half_close(false, scratch.now + LINGER)?;
+        let (until, time) = if self.session.has_said_goodbye() {
+            (Until::GoodbyeIsRead, LINGER_AFTER_GOODBYE)
+        } else {
+            (Until::TimeIsOver, LINGER)
+        };
+        scratch.server_counters.record_end(self.end(End::Closed));
+        self.half_close(until, scratch.now + time)?;
         self.discard(scratch)
+    }
+
+    /// Whether a connection that lingers is over, read without a worker.
+    pub(in crate::server) fn has_lingered(&mut self, now: Instant) -> bool {
+        let mut room = [0; 4096];
+        let is_at_end = match self.stream.read(&mut room) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        };
+        is_at_end || self.ends.is_none_or(|ends| ends <= now)
     }
 
     /// Ends a connection of a stopping server with its answers all written. `false` when it can be closed at once.
@@ -54,11 +114,11 @@ impl Connection {
     /// A peer that is active may have sent more by now. Closing on that would reset the connection.
     pub(in crate::server) fn begin_lingering_at_stop(&mut self, now: Instant) -> bool {
         let is_active = self.last_sent.is_some_and(|sent| now.saturating_duration_since(sent) < ANSWERS_READ);
-        is_active && self.half_close(true, now + LINGER_AT_STOP).is_ok()
+        is_active && self.half_close(Until::NothingArrives, now + LINGER_AT_STOP).is_ok()
     }
 
-    fn half_close(&mut self, at_stop: bool, ends: Instant) -> io::Result<()> {
-        self.closing = Closing::Lingering { at_stop };
+    fn half_close(&mut self, until: Until, ends: Instant) -> io::Result<()> {
+        self.closing = Closing::Lingering(until);
         self.ends = Some(ends);
         self.stream.shutdown(Shutdown::Write)
     }
@@ -92,7 +152,12 @@ impl Connection {
     }
 
     pub(in crate::server) fn is_lingering(&self) -> bool {
-        matches!(self.closing, Closing::Lingering { .. })
+        matches!(self.closing, Closing::Lingering(_))
+    }
+
+    /// Whether nothing is left for it to do but to tell the peer of its end.
+    pub(in crate::server) fn is_ending(&self) -> bool {
+        self.closing == Closing::LingerAfterOutput || self.is_lingering()
     }
 
     pub(super) fn discard(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Next> {
@@ -109,7 +174,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        if received > 0 && self.closing == (Closing::Lingering { at_stop: true }) {
+        if received > 0 && self.closing == Closing::Lingering(Until::NothingArrives) {
             // It still sends, so it has not read our FIN. But it must not hold up the server's end for ever.
             let at_the_latest = self.last_sent.map(|sent| sent + LINGER);
             self.ends = Some(scratch.now + LINGER_AT_STOP).min(at_the_latest);

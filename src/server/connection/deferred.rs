@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use crate::protocol::later;
+use crate::protocol::{RejectionReason, later};
 use crate::server::shared::{Gauge, Mutex};
 
 /// Answers one message later, from any thread; made by [`Response::defer`](crate::Response::defer).
@@ -90,7 +90,7 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         // An error says that it has been given or that nobody waits for it.
-        let _ = self.outbox.give(self.id, Answer::Rejection);
+        let _ = self.outbox.give(self.id, Answer::Rejection(RejectionReason::NotGiven));
     }
 }
 
@@ -181,7 +181,7 @@ enum Content {
 pub(in crate::server) enum Answer {
     Response(Vec<u8>),
     /// It was not processed.
-    Rejection,
+    Rejection(RejectionReason),
     /// The acceptance of another establishment.
     Acceptance,
 }
@@ -253,7 +253,7 @@ impl Outbox {
             }
             Content::Awaited { .. } => {
                 self.awaited.sub(1);
-                Some(Answer::Rejection)
+                Some(Answer::Rejection(RejectionReason::NotGiven))
             }
         }
     }
@@ -323,7 +323,7 @@ impl Answer {
     fn len(&self) -> usize {
         match self {
             Self::Response(text) => text.len(),
-            Self::Rejection | Self::Acceptance => 0,
+            Self::Rejection(_) | Self::Acceptance => 0,
         }
     }
 }

@@ -12,8 +12,9 @@ use super::deferred::{Answer, Place};
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{Announced, announced};
 use super::{Connection, LOG, Next, Scratch};
-use crate::protocol::{SEAL_OVERHEAD, ServerEvent, later};
+use crate::protocol::{RejectionReason, SEAL_OVERHEAD, ServerEvent, TAG_LENGTH, later};
 use crate::server::handler::Request;
+use crate::server::shared::End;
 
 /// A turn reads no more than about this many bytes, and then the other connections have theirs.
 pub(super) const TURN_BYTES: usize = 256 << 10;
@@ -75,7 +76,6 @@ impl Connection {
                 Progress::Refused => return Ok(Next::Close),
                 Progress::Ended => {
                     scratch.input.clear();
-                    self.closing = Closing::LingerAfterOutput;
                     return self.finish_turn(scratch, Next::Wait);
                 }
             };
@@ -127,16 +127,25 @@ impl Connection {
             }
             let input = scratch.input.current.filled_mut();
             let output_before = scratch.output.bytes.len();
+            let was_established = self.session.is_established();
             let (taken, event) = self.session.receive(input, &mut scratch.output.bytes, scratch.now);
-            let own_answer =
-                if event == ServerEvent::Established { Answer::Acceptance } else { Answer::Rejection };
+            let own_answer = match &event {
+                ServerEvent::Established => Answer::Acceptance,
+                _ => Answer::Rejection(RejectionReason::NotGiven),
+            };
             self.queue_own_answer(&mut scratch.output.bytes, output_before, own_answer);
             match event {
                 ServerEvent::NeedMore { frame_length } => return Ok(Progress::NeedMore { frame_length }),
                 ServerEvent::Message(message) => {
                     messages += 1;
                     let key_name = self.session.key().map_or("", |key| key.name());
-                    let request = Request { message, key_name, peer: self.peer, connection: self.id };
+                    let request = Request {
+                        message,
+                        key_name,
+                        peer: self.peer,
+                        connection: self.id,
+                        is_forward_secret: self.session.is_forward_secret(),
+                    };
                     let mut writer = self.session.begin_response(&mut scratch.output.bytes);
                     let place =
                         Place { outbox: &mut self.outbox, deferral: &scratch.deferral, token: scratch.token };
@@ -145,16 +154,17 @@ impl Connection {
                 }
                 ServerEvent::Ping => scratch.counters.pings.add(1),
                 ServerEvent::Skipped(kind) => self.repeats.record_skipped(self.peer, kind),
-                ServerEvent::Established => debug!(target: LOG, "{}: established", self.peer),
-                ServerEvent::OfferAnswered => debug!(target: LOG, "{}: offer answered", self.peer),
+                ServerEvent::Established | ServerEvent::OfferAnswered => {}
                 ServerEvent::Rejected(rejection) => {
                     scratch.counters.rejected.add(1);
                     self.repeats.record_rejection(self.peer, rejection);
                 }
                 ServerEvent::TooLarge { length } => {
-                    let size = length.saturating_sub(SEAL_OVERHEAD as u64);
+                    let overhead = if self.session.is_forward_secret() { TAG_LENGTH } else { SEAL_OVERHEAD };
+                    let size = length.saturating_sub(overhead as u64);
                     scratch.counters.rejected.add(1);
                     warn!(target: LOG, "{}: closing, a message of {size} bytes is over the limit", self.peer);
+                    self.begin_ending(End::Closed);
                     return Ok(Progress::Ended);
                 }
                 ServerEvent::Refused(reason) => {
@@ -162,6 +172,9 @@ impl Connection {
                     warn!(target: LOG, "{}: refused: {reason:?}", self.peer);
                     return Ok(Progress::Refused);
                 }
+            }
+            if !was_established && self.session.is_established() {
+                self.record_established(scratch);
             }
             frames += 1;
             scratch.input.current.consume(taken);
@@ -171,7 +184,7 @@ impl Connection {
                 return Ok(Progress::LastAnswered);
             }
             if self.is_key_withdrawn() {
-                self.record_withdrawn(scratch);
+                self.begin_ending(End::Withdrawn);
                 return Ok(Progress::Ended);
             }
             // A handler that took long must delay no further answers, nor the other connections. The ticks cost nothing to
@@ -188,6 +201,16 @@ impl Connection {
             if is_overdue || frames >= TURN_FRAMES {
                 return Ok(Progress::TurnOver);
             }
+        }
+    }
+
+    fn record_established(&self, scratch: &Scratch<'_>) {
+        if self.session.is_forward_secret() {
+            scratch.counters.forward_secret.add(1);
+            debug!(target: LOG, "{}: established, forward-secret", self.peer);
+        } else {
+            scratch.counters.classic.add(1);
+            debug!(target: LOG, "{}: established", self.peer);
         }
     }
 
@@ -222,6 +245,12 @@ impl Connection {
             return Ok(Next::Wait);
         }
         let is_answered = self.outbox.is_none();
+        if is_answered && matches!(self.closing, Closing::AfterOutput | Closing::LingerAfterOutput) {
+            self.session.goodbye(&mut scratch.output.bytes);
+            if !self.flush(scratch)? {
+                return Ok(Next::Wait);
+            }
+        }
         match self.closing {
             Closing::AfterOutput if is_answered => Ok(Next::Close),
             Closing::LingerAfterOutput if is_answered => self.linger(scratch),
@@ -274,7 +303,7 @@ impl Connection {
     }
 }
 
-fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+pub(super) fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut sent = 0;
     while sent < bytes.len() {
         match stream.write(&bytes[sent..]) {

@@ -22,7 +22,7 @@ use self::buffers::{Input, Output, Unsent};
 use self::closing::Closing;
 use self::repeats::Repeats;
 use super::handler::{ConnectionId, Handler};
-use super::shared::{LoadGuard, WatchdogClock, WorkerCounters};
+use super::shared::{Counters, End, LoadGuard, ServerCounters, WatchdogClock, WorkerCounters};
 use crate::keyring::Keyring;
 use crate::protocol::{Deadline, Expiry, NonceSequence, ServerSession, SessionSettings};
 use crate::read_buffer::ReadBuffer;
@@ -49,6 +49,8 @@ pub(super) struct Connection {
     closing: Closing,
     /// When a connection that is ending is over at the latest.
     ends: Option<Instant>,
+    /// Why it began to end, if it takes a while.
+    ending: Option<End>,
     /// When only what has arrived by now counts: how many bytes of that, at most, are still to be read.
     arrived: Option<usize>,
     /// When answers were last written.
@@ -69,6 +71,7 @@ pub(super) struct Scratch<'w> {
     handler: &'w dyn Handler,
     deferral: Deferral,
     counters: &'w WorkerCounters,
+    server_counters: &'w ServerCounters,
     clock: &'w WatchdogClock,
     nonces: NonceSequence,
     input: Input,
@@ -92,21 +95,6 @@ pub(super) enum Next {
     Close,
 }
 
-/// Why a connection is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// The peer closed it, or what the peer sent did.
-    Closed,
-    /// A deadline ran out.
-    Expired,
-    /// Its key was withdrawn.
-    Withdrawn,
-    /// The server stops, and nothing of it was unfinished.
-    Drained,
-    /// The server stops, in the middle of a message or with an answer unsent.
-    Cut,
-}
-
 /// A connection that is over.
 pub(super) type Ended = (Box<Connection>, End);
 
@@ -114,14 +102,16 @@ impl<'w> Scratch<'w> {
     pub(super) fn new(
         handler: &'w dyn Handler,
         deferral: Deferral,
-        counters: &'w WorkerCounters,
+        counters: &'w Counters,
+        worker: usize,
         clock: &'w WatchdogClock,
         nonces: NonceSequence,
     ) -> Self {
         Self {
             handler,
             deferral,
-            counters,
+            counters: &counters.workers[worker],
+            server_counters: &counters.server,
             clock,
             nonces,
             input: Input::new(),
@@ -159,6 +149,7 @@ impl Connection {
             is_backlogged: false,
             closing: Closing::No,
             ends: None,
+            ending: None,
             arrived: None,
             last_sent: None,
             #[cfg(feature = "proxy-protocol")]
@@ -203,8 +194,7 @@ impl Connection {
         }
         match self.closing {
             Closing::No | Closing::AfterFrame if self.is_key_withdrawn() => {
-                self.record_withdrawn(scratch);
-                self.closing = Closing::LingerAfterOutput;
+                self.begin_ending(End::Withdrawn);
                 self.finish_turn(scratch, Next::Wait)
             }
             Closing::No | Closing::AfterFrame => {
@@ -216,7 +206,7 @@ impl Connection {
             Closing::Answered | Closing::AfterOutput | Closing::LingerAfterOutput => {
                 self.finish_turn(scratch, Next::Wait)
             }
-            Closing::Lingering { .. } => self.discard(scratch),
+            Closing::Lingering(_) => self.discard(scratch),
         }
     }
 
@@ -248,19 +238,9 @@ impl Connection {
             End::Expired => {
                 debug!(target: LOG, "{}: closed at its deadline: {:?}", self.peer, self.end_of_life().expiry);
             }
-            End::Withdrawn => self.log_withdrawn(),
+            End::Withdrawn => debug!(target: LOG, "{}: closed, its key was withdrawn", self.peer),
             End::Closed | End::Drained | End::Cut => {}
         }
-    }
-
-    /// Counts and logs a connection that is being closed in its turn because its key was withdrawn.
-    fn record_withdrawn(&self, scratch: &Scratch<'_>) {
-        scratch.counters.withdrawn.add(1);
-        self.log_withdrawn();
-    }
-
-    fn log_withdrawn(&self) {
-        debug!(target: LOG, "{}: closed, its key was withdrawn", self.peer);
     }
 
     /// Whether the key that it lives under is accepted no more.
@@ -275,13 +255,18 @@ impl Connection {
 
     /// Whether answers are outstanding or not sent yet.
     pub(super) fn has_answers_out(&self) -> bool {
-        self.wants_to_write() || self.outbox.is_some() || self.is_lingering()
+        self.wants_to_write() || self.outbox.is_some() || self.is_ending()
     }
 
     /// Whether nothing of it is lost when it is closed now, by our side or by a stop.
     pub(super) fn is_quiescent(&self) -> bool {
         let is_in_message = !self.unfinished.is_empty() && self.session.is_established();
         self.unsent.is_empty() && self.outbox.is_none() && !is_in_message
+    }
+
+    /// Why it is over when this ends it: for the reason for which it began to end, if it did.
+    pub(super) fn end(&self, now: End) -> End {
+        self.ending.unwrap_or(now)
     }
 
     /// What a stop makes of it when the time for draining is over.
@@ -308,10 +293,17 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(outbox) = &self.outbox {
+impl Connection {
+    /// No answer that comes later is wanted any more.
+    fn close_outbox(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
             outbox.close();
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close_outbox();
     }
 }

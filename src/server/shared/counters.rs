@@ -38,12 +38,41 @@ pub(in crate::server) struct ServerCounters {
     pub(in crate::server) withdrawn: Counter,
 }
 
+impl ServerCounters {
+    /// Counts a connection that is over, or begins to linger.
+    pub(in crate::server) fn record_end(&self, end: End) {
+        match end {
+            End::Closed => {}
+            End::Expired => self.expired.add(1),
+            End::Withdrawn => self.withdrawn.add(1),
+            End::Drained => self.drained.add(1),
+            End::Cut => self.cut.add(1),
+        }
+    }
+}
+
+/// Why a connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum End {
+    /// The peer closed it, or what the peer sent did.
+    Closed,
+    /// A deadline ran out.
+    Expired,
+    /// Its key was withdrawn.
+    Withdrawn,
+    /// The server stops, and nothing of it was unfinished.
+    Drained,
+    /// The server stops, in the middle of a message or with an answer unsent.
+    Cut,
+}
+
 /// What each worker counts for itself, in cache lines that no other worker writes.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(in crate::server) struct WorkerCounters {
     pub(in crate::server) unauthenticated: OwnCounter,
-    pub(in crate::server) withdrawn: OwnCounter,
+    pub(in crate::server) classic: OwnCounter,
+    pub(in crate::server) forward_secret: OwnCounter,
     pub(in crate::server) messages: OwnCounter,
     pub(in crate::server) rejected: OwnCounter,
     pub(in crate::server) pings: OwnCounter,

@@ -8,7 +8,7 @@ mod sync;
 mod watchdog_clock;
 
 pub(super) use alarm::Alarm;
-pub(super) use counters::{Counters, Gauge, WorkerCounters};
+pub(super) use counters::{Counters, End, Gauge, ServerCounters, WorkerCounters};
 pub(super) use load::LoadGuard;
 pub(super) use stop::{StopPhase, StopState};
 pub(super) use sync::{AtomicBool, AtomicUsize, Mutex, Waker};

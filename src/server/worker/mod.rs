@@ -17,8 +17,8 @@ use parking_lot::MutexGuard;
 
 use self::pool::{Seen, take_withdrawn};
 use self::table::Table;
-use super::connection::{Connection, Deferral, End, Ended, Next, Scratch};
-use super::shared::{LOG, StopPhase};
+use super::connection::{Connection, Deferral, Ended, Next, Scratch};
+use super::shared::{End, LOG, StopPhase};
 use crate::protocol::NonceSequence;
 use crate::unwind::contained;
 
@@ -37,7 +37,7 @@ pub(super) fn run(pool: &Pool, index: usize, nonces: NonceSequence) {
         limits: pool.deferral.clone(),
         awaited: Arc::clone(&pool.counters.awaited),
     };
-    let scratch = Scratch::new(&*pool.handler, deferral, &pool.counters.workers[index], &pool.clock, nonces);
+    let scratch = Scratch::new(&*pool.handler, deferral, &pool.counters, index, &pool.clock, nonces);
     let mut worker = Worker { pool, index, remote, seen: pool.seen(), scratch, ended: Vec::new() };
     // Handlers are caught where they are called. What else could panic is the application's logger, and that
     // costs one connection, not a worker with all of its own.
@@ -71,13 +71,17 @@ impl Worker<'_> {
             match seen.phase {
                 StopPhase::Running => {}
                 StopPhase::Draining => table.begin_drain(),
-                StopPhase::Finishing => self.ended.extend(self.pool.take_all(&mut table)),
+                StopPhase::Finishing => {
+                    let left = self.pool.take_all(&mut table);
+                    return self.unlocked(&mut table, |worker| {
+                        worker.pool.record_ended(&worker.ended);
+                        worker.ended.clear();
+                        worker.pool.part(left);
+                    });
+                }
             }
             self.ended.extend(table.take_expired(self.scratch.now));
             self.record_ended(&mut table);
-            if seen.phase == StopPhase::Finishing {
-                return;
-            }
             if let Some((token, connection)) = self.next(&mut table) {
                 let begun = self.scratch.now;
                 self.serve(&mut table, token, connection);
@@ -120,6 +124,9 @@ impl Worker<'_> {
             return self.remove(table, token, connection, End::Closed);
         }
         if was_overdue && is_overdue && (is_arrived_read || connection.is_lingering()) {
+            if connection.begin_goodbye(End::Expired) {
+                return table.put_back(token, connection, true);
+            }
             return self.remove(table, token, connection, End::Expired);
         }
         let again = next == Next::Again;
@@ -134,9 +141,11 @@ impl Worker<'_> {
             StopPhase::Draining if phase_before == StopPhase::Running => {
                 table.put_back(token, connection, true);
             }
-            StopPhase::Draining if !again && connection.is_quiescent() && !connection.is_lingering() => {
-                if connection.begin_lingering_at_stop(self.scratch.now) {
-                    self.pool.counters.server.drained.add(1);
+            StopPhase::Draining if !again && connection.is_quiescent() && !connection.is_ending() => {
+                if connection.begin_goodbye(End::Drained) {
+                    table.put_back(token, connection, true);
+                } else if connection.begin_lingering_at_stop(self.scratch.now) {
+                    self.pool.counters.server.record_end(End::Drained);
                     table.put_back(token, connection, true);
                 } else {
                     self.remove(table, token, connection, End::Drained);

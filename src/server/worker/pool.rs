@@ -6,7 +6,8 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use log::error;
@@ -15,9 +16,12 @@ use parking_lot::Mutex;
 use super::mailbox::Mailbox;
 use super::table::{Delivery, Table};
 use crate::keyring::Keyring;
-use crate::server::connection::{Connection, DeferralLimits, End, Ended};
+use crate::server::connection::{Connection, DeferralLimits, Ended};
 use crate::server::handler::Handler;
-use crate::server::shared::{Alarm, Counters, LOG, StopPhase, StopState, Waker, WatchdogClock};
+use crate::server::shared::{Alarm, Counters, End, LOG, StopPhase, StopState, Waker, WatchdogClock};
+
+/// The pause between two looks at connections whose peers read a goodbye.
+const LINGER_TICK: Duration = Duration::from_millis(1);
 
 pub(in crate::server) struct Pool {
     pub(in crate::server) handler: Box<dyn Handler>,
@@ -27,6 +31,8 @@ pub(in crate::server) struct Pool {
     pub(in crate::server) workers: Box<[Remote]>,
     /// Ready connections of stalled workers, for any worker that has nothing to do.
     injector: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
+    /// Connections that have said goodbye when the threads end.
+    parting: Mutex<Vec<Ended>>,
     pub(in crate::server) clock: WatchdogClock,
     pub(in crate::server) alarm: Alarm,
     pub(in crate::server) stop: StopState,
@@ -67,6 +73,7 @@ impl Pool {
             counters: Arc::new(Counters::new(workers)),
             workers: (0..workers).map(|_| Remote::new()).collect::<io::Result<_>>()?,
             injector: crossbeam_channel::unbounded(),
+            parting: Mutex::default(),
             clock: WatchdogClock::new(acceptor),
             alarm: Alarm::new(workers),
             stop: StopState::new(),
@@ -170,23 +177,36 @@ impl Pool {
         left
     }
 
+    /// Ends connections that are left when the server's threads end. Not to be called while a table is locked.
+    pub(in crate::server) fn part(&self, left: Vec<Ended>) {
+        self.record_ended(&left);
+        for mut ended in left {
+            if ended.0.say_goodbye_now() {
+                self.parting.lock().push(ended);
+            }
+        }
+    }
+
+    /// Gives the peers of those that have said goodbye a while to read it.
+    pub(in crate::server) fn linger(&self) {
+        let mut parting = std::mem::take(&mut *self.parting.lock());
+        while !parting.is_empty() {
+            parting.retain_mut(|(connection, _)| !connection.has_lingered(Instant::now()));
+            thread::sleep(LINGER_TICK);
+        }
+    }
+
     /// Counts connections that are over and logs them. Not to be called while a table is locked.
     pub(in crate::server) fn record_ended(&self, ended: &[Ended]) {
-        let server = &self.counters.server;
         for (connection, end) in ended {
-            match end {
-                // It was counted when it began to linger.
-                _ if connection.is_lingering() => {}
-                End::Closed => {}
-                End::Expired => server.expired.add(1),
-                End::Withdrawn => server.withdrawn.add(1),
-                End::Drained => server.drained.add(1),
-                End::Cut => server.cut.add(1),
+            // One that lingers was counted when it began to.
+            if !connection.is_lingering() {
+                self.counters.server.record_end(connection.end(*end));
             }
         }
         // After all are counted, since the application's logger may panic.
         for (connection, end) in ended {
-            connection.log_end(*end);
+            connection.log_end(connection.end(*end));
         }
     }
 
@@ -202,6 +222,7 @@ impl Pool {
 /// closed in their turn when it is.
 pub(in crate::server) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
     let is_over = |connection: &Connection| connection.is_key_withdrawn() && !connection.has_answers_out();
+    table.begin_goodbye_if(is_over, End::Withdrawn);
     table.take_if(is_over).into_iter().map(|(connection, _)| (connection, End::Withdrawn)).collect()
 }
 

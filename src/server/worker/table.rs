@@ -13,8 +13,8 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::mailbox::Mailbox;
 use super::timers::Timers;
-use crate::server::connection::{Connection, End, Ended, Owner};
-use crate::server::shared::Waker;
+use crate::server::connection::{Connection, Ended, Owner};
+use crate::server::shared::{End, Waker};
 
 /// The token of the waker; slots count from 0 and never get there.
 const WAKER: Token = Token(usize::MAX);
@@ -195,8 +195,12 @@ impl Table {
                 continue;
             }
             slot.timer = None;
-            match &slot.connection {
+            match &mut slot.connection {
                 Some(connection) if slot.state == State::Idle && connection.is_over(now) => {
+                    if connection.begin_goodbye(End::Expired) {
+                        self.make_ready(index);
+                        continue;
+                    }
                     expired.extend(slot.connection.take().map(|connection| (connection, End::Expired)));
                     self.vacate(index);
                 }
@@ -224,6 +228,18 @@ impl Table {
     pub(in crate::server) fn begin_drain(&mut self) {
         if !std::mem::replace(&mut self.is_draining, true) {
             for index in 0..self.slots.len() {
+                self.make_ready(index);
+            }
+        }
+    }
+
+    /// Gives those for which `is_over` holds and that say goodbye a turn for that.
+    pub(super) fn begin_goodbye_if(&mut self, is_over: impl Fn(&Connection) -> bool, end: End) {
+        for index in 0..self.slots.len() {
+            if let Some(connection) = &mut self.slots[index].connection
+                && is_over(connection)
+                && connection.begin_goodbye(end)
+            {
                 self.make_ready(index);
             }
         }

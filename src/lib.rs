@@ -87,6 +87,7 @@ mod keyring;
 pub mod protocol;
 mod read_buffer;
 mod server;
+mod unwind;
 
 #[cfg(feature = "r2d2")]
 pub use client::ClientManager;

@@ -1,16 +1,34 @@
 //! The settings of a client.
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::core::Core;
-use super::reconnect::Target;
-use super::{Client, Settings, keep_alive};
-use crate::protocol::Cipher;
+use super::connection::Connection;
+use super::handle::Client;
+use super::settings::Settings;
+use super::target::{Failures, Target};
+use crate::protocol::{Cipher, MESSAGE_HEADER, SEAL_OVERHEAD};
 use crate::{Error, Key, Phase};
+
+/// The shortest time between two pings of one client, which are to be worth their processor time.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Client {
+    /// Connects to a server that holds the same `key`, with the default settings.
+    ///
+    /// # Errors
+    /// Those of [`ClientBuilder::connect`].
+    pub fn connect(addr: impl ToSocketAddrs, key: &Key) -> Result<Self, Error> {
+        Self::builder(key).connect(addr)
+    }
+
+    /// Settings for clients that hold `key`.
+    pub fn builder(key: &Key) -> ClientBuilder {
+        ClientBuilder::new(key)
+    }
+}
 
 /// The settings of a client; made by [`Client::builder`].
 ///
@@ -37,10 +55,11 @@ pub struct ClientBuilder {
     settings: Settings,
     keep_alive: bool,
     keep_alive_interval: Option<Duration>,
+    failures: Failures,
 }
 
 impl ClientBuilder {
-    pub(super) fn new(key: &Key) -> Self {
+    fn new(key: &Key) -> Self {
         Self {
             key: key.clone(),
             settings: Settings {
@@ -52,6 +71,7 @@ impl ClientBuilder {
             },
             keep_alive: false,
             keep_alive_interval: None,
+            failures: Failures::default(),
         }
     }
 
@@ -117,27 +137,50 @@ impl ClientBuilder {
     /// - [`Error::Random`]: the operating system gave no random bytes.
     pub fn connect(&self, addr: impl ToSocketAddrs) -> Result<Client, Error> {
         self.check()?;
-        let addrs: Vec<SocketAddr> =
-            addr.to_socket_addrs().map_err(|source| Error::io(Phase::Connect, source))?.collect();
-        let target = Target::new(addrs, Arc::new(Cipher::new(&self.key)));
-        let core = Arc::new(Mutex::new(Core::connect(target, self.settings)?));
+        let target = Target::new(resolve(addr)?, self.failures.clone(), Arc::new(Cipher::new(&self.key)));
+        let mut connection = Connection::connect(target, self.settings)?;
         if self.keep_alive {
-            let interval = self.keep_alive_interval.unwrap_or(self.settings.lifetime / 4);
-            keep_alive::register(&core, interval).map_err(|source| Error::io(Phase::Spawn, source))?;
+            connection.keep_alive(self.interval()).map_err(|source| Error::io(Phase::Spawn, source))?;
         }
-        Ok(Client { core })
+        Ok(Client { connection })
+    }
+
+    fn interval(&self) -> Duration {
+        self.keep_alive_interval.unwrap_or(self.settings.lifetime / 4)
     }
 
     fn check(&self) -> Result<(), Error> {
-        let required = [
-            ("connect_timeout", self.settings.connect_timeout),
-            ("request_timeout", self.settings.request_timeout),
-            ("lifetime", self.settings.lifetime),
-            ("keep_alive_interval", self.keep_alive_interval.unwrap_or(Duration::MAX)),
+        let Settings { connect_timeout, request_timeout, max_message_size, lifetime, .. } = self.settings;
+        let is_long_enough = self.interval() >= SHORTEST_INTERVAL;
+        let requirements = [
+            ("connect_timeout", "longer than zero", !connect_timeout.is_zero()),
+            ("request_timeout", "longer than zero", !request_timeout.is_zero()),
+            ("lifetime", "longer than zero", !lifetime.is_zero()),
+            (
+                "lifetime",
+                "at least 4 ms with keep_alive",
+                !self.keep_alive || self.keep_alive_interval.is_some() || is_long_enough,
+            ),
+            ("keep_alive_interval", "at least 1 ms", self.keep_alive_interval.is_none() || is_long_enough),
+            ("keep_alive_interval", "shorter than the lifetime", self.interval() < lifetime),
+            (
+                "max_message_size",
+                "small enough for the length of its frame to be a number",
+                max_message_size.checked_add(MESSAGE_HEADER + SEAL_OVERHEAD).is_some(),
+            ),
         ];
-        match required.into_iter().find(|(_, duration)| duration.is_zero()) {
-            Some((setting, _)) => Err(Error::InvalidSetting { setting, requirement: "longer than zero" }),
+        match requirements.into_iter().find(|(.., is_met)| !is_met) {
+            Some((setting, requirement, _)) => Err(Error::InvalidSetting { setting, requirement }),
             None => Ok(()),
         }
     }
+}
+
+pub(super) fn resolve(addr: impl ToSocketAddrs) -> Result<Vec<SocketAddr>, Error> {
+    // Which name it was is known to the caller alone.
+    let unresolved = |source: io::Error| {
+        io::Error::new(source.kind(), format!("the server's address does not resolve: {source}"))
+    };
+    let resolved = addr.to_socket_addrs().map_err(|source| Error::io(Phase::Connect, unresolved(source)))?;
+    Ok(resolved.collect())
 }

@@ -128,3 +128,26 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Key, Server};
+
+    #[test]
+    fn large_buffers_are_given_back() {
+        let key = Key::from_bytes([1; 32]);
+        let server = Server::builder(key.clone()).bind("127.0.0.1:0").unwrap().spawn(<[u8]>::to_vec).unwrap();
+        let mut client = Client::connect(server.local_addr(), &key).unwrap();
+        let sizes = |client: &Client| (client.connection.input.size(), client.connection.output.capacity());
+        let large = vec![7; 3 << 20];
+        client.message(&large).unwrap();
+        assert!(sizes(&client) <= (RETAINED, RETAINED), "{:?}", sizes(&client));
+        // Some that come in a row are kept, but not by small ones behind them.
+        client.message(&large).unwrap();
+        client.message(&large).unwrap();
+        std::thread::sleep(REUSED);
+        client.message(b"small").unwrap();
+        assert!(sizes(&client) <= (RETAINED, RETAINED), "{:?}", sizes(&client));
+    }
+}

@@ -154,3 +154,31 @@ impl PartialEq for Entry {
 }
 
 impl Eq for Entry {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Key, Server};
+
+    #[test]
+    fn a_dropped_client_is_forgotten_before_it_is_due_and_the_thread_ends_with_the_last() {
+        let key = Key::from_bytes([1; 32]);
+        let server = Server::builder(key.clone()).bind("127.0.0.1:0").unwrap().spawn(<[u8]>::to_vec).unwrap();
+        let kept = |interval| {
+            Client::builder(&key).keep_alive(true).keep_alive_interval(interval).connect(server.local_addr())
+        };
+        let clients: Vec<_> = (0..3).map(|_| kept(Duration::from_secs(50)).unwrap()).collect();
+        drop(clients);
+        let last = kept(Duration::from_millis(10)).unwrap();
+        let is = |condition: &dyn Fn(&Schedule) -> bool| {
+            let begun = Instant::now();
+            while !condition(&schedule()) {
+                assert!(begun.elapsed() < Duration::from_secs(30));
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        is(&|schedule| schedule.entries.len() == 1);
+        drop(last);
+        is(&|schedule| schedule.entries.is_empty() && schedule.process.is_none());
+    }
+}

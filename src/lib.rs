@@ -53,7 +53,8 @@
 //! Who does not hold the key can't read, change or make up what is sealed. Everybody who holds it can, for there
 //! are no identities. There is no forward secrecy; recorded establishments and messages can be replayed, frames can
 //! be dropped, reordered and reflected, and pings and empty responses can be injected by somebody on the path;
-//! lengths and times are visible. The README's section "Security" has the whole list, how to make and keep a key,
+//! lengths and times are visible. A program that runs in a virtual machine must be restarted when that is restored from a
+//! snapshot, for it would use nonces again; a forked child's copies of [`Client`]s do not. The README's section "Security" has the whole list, how to make and keep a key,
 //! and when to choose TLS instead.
 //!
 //! # Where to look

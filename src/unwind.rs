@@ -26,7 +26,7 @@ mod tests {
 
     impl Drop for PanicsAgain {
         fn drop(&mut self) {
-            panic_any(PanicsAgain);
+            panic_any("again");
         }
     }
 

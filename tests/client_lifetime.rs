@@ -79,7 +79,7 @@ fn a_ping_is_sent_early_enough_whatever_the_interval() {
     let mut client = Client::builder(&key())
         .lifetime(LIFETIME)
         .keep_alive(true)
-        .keep_alive_interval(LIFETIME - Duration::from_millis(20))
+        .keep_alive_interval(LIFETIME.mul_f64(0.99))
         .request_timeout(PATIENCE)
         .connect(addr)
         .expect("connecting");

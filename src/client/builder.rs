@@ -75,8 +75,9 @@ impl ClientBuilder {
         }
     }
 
-    /// How long connecting may take: the TCP connection and the establishment together, and all addresses together, each
-    /// of which gets its share. Resolving a name is not counted. Default: 5 s.
+    /// How long connecting may take: the TCP connection and the establishment together, and all addresses together. Each
+    /// gets its share, of at least a second, or half of the time that is left if that is shorter. Resolving a name is
+    /// not counted. Default: 5 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = timeout;
         self
@@ -96,7 +97,11 @@ impl ClientBuilder {
     }
 
     /// The server's lifetime of a connection, from which [`keep_alive`](Self::keep_alive) and
-    /// [`reconnect`](Self::reconnect) know when one ends. Default: 60 s, the protocol's.
+    /// [`reconnect`](Self::reconnect) know when one ends; they allow for the round trip that connecting took. Default:
+    /// 60 s, the protocol's.
+    ///
+    /// A message must arrive whole within the lifetime, also with [`keep_alive`](Self::keep_alive): while one is on its
+    /// way, nothing else can tell the server that the client is there.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.lifetime = lifetime;
         self
@@ -104,22 +109,25 @@ impl ClientBuilder {
 
     /// Whether the client pings by itself while it is idle, so that its connection never reaches its lifetime. One
     /// background thread does so for all clients of the program; it ends an interval after the last of them. Default: no.
+    ///
+    /// A message must still arrive whole within the [`lifetime`](Self::lifetime).
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.keep_alive = keep_alive;
         self
     }
 
-    /// How long the client is idle until it pings, with [`keep_alive`](Self::keep_alive). Default: a quarter of the
-    /// [`lifetime`](Self::lifetime).
+    /// How long the client is idle until it pings, with [`keep_alive`](Self::keep_alive): from 1 ms, and shorter than the
+    /// [`lifetime`](Self::lifetime). Default: a quarter of that.
     pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
         self.keep_alive_interval = Some(interval);
         self
     }
 
     /// Whether the client connects anew by itself: before it sends, when the connection is known to be over, because the
-    /// server closed it, an error did, or it has been idle for its [`lifetime`](Self::lifetime). Several addresses are
-    /// tried in turn, one that failed not again for a while unless all have; between rounds it pauses, from 20 ms to 2 s
-    /// with some randomness. All of it counts towards `request_timeout`. What was sent is never sent again, unless by
+    /// server closed it, an error did, or it has been idle for so much of its [`lifetime`](Self::lifetime) that a message
+    /// might come too late. Several addresses are tried in turn, one that failed not again for 5 s, and for up to a minute
+    /// if it goes on failing, unless all have, which all clients of a builder and its clones learn from each other;
+    /// between rounds it pauses, from 20 ms to 2 s with some randomness. All of it counts towards `request_timeout`. What was sent is never sent again, unless by
     /// [`message_idempotent`](Client::message_idempotent). Default: no.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.settings.reconnect = reconnect;
@@ -130,7 +138,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// - [`Error::InvalidSetting`] for settings that can't work.
-    /// - [`Error::Io`] in [`Phase::Connect`]: the address does not resolve, or nobody listens there.
+    /// - [`Error::Io`] in [`Phase::Connect`]: the address does not resolve, or nobody listens there. Of several addresses
+    ///   that failed in different ways it names each with what happened there, and is of the last one's kind.
     /// - [`Error::Refused`]: the server holds another key, is full or stopping, or is none of this protocol.
     /// - [`Error::TimedOut`] in [`Phase::Connect`] or [`Phase::Establishment`].
     /// - [`Error::Io`] in [`Phase::Spawn`]: the thread for [`keep_alive`](Self::keep_alive) could not be started.

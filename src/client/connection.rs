@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use log::debug;
 use parking_lot::Mutex;
@@ -15,14 +14,8 @@ use crate::read_buffer::ReadBuffer;
 /// What a client reads at once.
 const READ_BUFFER: usize = 16 << 10;
 
-/// Buffers up to this size are kept for the next exchange.
-const RETAINED: usize = 64 << 10;
-
-/// Buffers up to this size are kept as well for [`REUSED`], so that large messages in a row do not allocate each time.
-const RETAINED_IN_A_ROW: usize = 4 << 20;
-
-/// For how long after large buffers were given back the next ones are kept.
-const REUSED: Duration = Duration::from_millis(100);
+/// Larger buffers are given back after each exchange: such messages take so long that allocating anew does not show.
+const RETAINED: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -34,8 +27,6 @@ pub(super) struct Connection {
     pub(super) target: Target,
     pub(super) closed_by_owner: bool,
     idle: Option<Arc<IdleLink>>,
-    /// When large buffers were last given back.
-    released: Option<Instant>,
 }
 
 impl Connection {
@@ -48,7 +39,6 @@ impl Connection {
             target,
             closed_by_owner: false,
             idle: None,
-            released: None,
         }
     }
 
@@ -74,29 +64,20 @@ impl Connection {
         }
     }
 
-    /// Leaves the link where it can be found, unless bytes that came behind the last answer are still to be looked at.
+    /// Leaves the link where it can be found.
     pub(super) fn park(&mut self) {
-        if let Some(idle) = &self.idle
-            && self.input.is_empty()
-        {
+        if let Some(idle) = &self.idle {
             *idle.lock() = self.link.take();
         }
     }
 
-    /// Gives back large buffers, unless that was done just before: then messages as large come in a row.
+    /// An idle client keeps no large buffers.
     pub(super) fn release_buffers(&mut self) {
-        if self.input.size().max(self.output.capacity()) <= RETAINED {
-            return;
-        }
-        let are_in_a_row = self.released.is_some_and(|released| released.elapsed() < REUSED);
-        let retained = if are_in_a_row { RETAINED_IN_A_ROW } else { RETAINED };
-        if !are_in_a_row {
-            self.released = Some(Instant::now());
-        }
-        if self.input.size() > retained && self.input.is_empty() {
+        // What is left in it of a link that has ended is of no use.
+        if self.input.size() > RETAINED && (self.input.is_empty() || self.link.is_none()) {
             self.input = ReadBuffer::with_size(READ_BUFFER);
         }
-        if self.output.capacity() > retained {
+        if self.output.capacity() > RETAINED {
             self.output = Vec::new();
         }
     }
@@ -131,23 +112,44 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
     use crate::{Client, Key, Server};
+
+    fn assert_small(client: &Client) {
+        let (input, output) = (client.connection.input.size(), client.connection.output.capacity());
+        assert!(input <= RETAINED && output <= RETAINED, "{input} and {output} bytes");
+    }
 
     #[test]
     fn large_buffers_are_given_back() {
         let key = Key::from_bytes([1; 32]);
         let server = Server::builder(key.clone()).bind("127.0.0.1:0").unwrap().spawn(<[u8]>::to_vec).unwrap();
         let mut client = Client::connect(server.local_addr(), &key).unwrap();
-        let sizes = |client: &Client| (client.connection.input.size(), client.connection.output.capacity());
-        let large = vec![7; 3 << 20];
-        client.message(&large).unwrap();
-        assert!(sizes(&client) <= (RETAINED, RETAINED), "{:?}", sizes(&client));
-        // Some that come in a row are kept, but not by small ones behind them.
-        client.message(&large).unwrap();
-        client.message(&large).unwrap();
-        std::thread::sleep(REUSED);
-        client.message(b"small").unwrap();
-        assert!(sizes(&client) <= (RETAINED, RETAINED), "{:?}", sizes(&client));
+        for _ in 0..3 {
+            client.message(&vec![7; 3 << 20]).unwrap();
+            assert_small(&client);
+        }
+    }
+
+    #[test]
+    fn so_is_what_holds_half_a_response() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 157]).unwrap();
+            stream.write_all(&[0xFF]).unwrap();
+            stream.read_exact(&mut [0; 9 + 28 + 4]).unwrap();
+            stream.write_all(&(4u64 << 20).to_be_bytes()).unwrap();
+            stream.write_all(&vec![7; 2 << 20]).unwrap();
+        });
+        let mut client = Client::connect(addr, &Key::from_bytes([1; 32])).unwrap();
+        client.message(b"good").unwrap_err();
+        assert_small(&client);
+        server.join().unwrap();
     }
 }

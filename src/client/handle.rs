@@ -13,6 +13,11 @@ use crate::Error;
 /// another's. [`is_open`](Self::is_open) tells. Such a client can't be used any more, unless
 /// [`reconnect`](crate::ClientBuilder::reconnect) is set: then it connects anew before the next message.
 ///
+/// A process that forks without executing another program gives its child copies of its clients. There they count as
+/// closed, so that no nonce is used twice and the parent's connections go on; those that
+/// [reconnect](crate::ClientBuilder::reconnect) do so with nonces of their own. Fork while no other thread uses a client:
+/// the child has no such thread, and waits for ever for what it had locked.
+///
 /// ```
 /// use falcotcp_sync::{Client, Error, Key, Server};
 ///
@@ -36,7 +41,8 @@ impl Client {
     /// Sends `message` and returns the server's response to it.
     ///
     /// # Errors
-    /// - [`Error::Rejected`]: the server did not process it; the client stays open.
+    /// - [`Error::Rejected`]: the server did not process it. The client stays open, unless the answer came before all of
+    ///   the message was sent, as for one over the server's limit.
     /// - [`Error::TooLarge`] in [`Phase::Send`](crate::Phase::Send): over `max_message_size`; nothing was sent and the
     ///   client stays open.
     /// - [`Error::ClosedByServer`] in [`Phase::Idle`](crate::Phase::Idle): the server closed the connection before;

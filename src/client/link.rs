@@ -58,7 +58,7 @@ impl Link {
     /// How long the link may be idle: shorter than the `lifetime` by what a message and the news of its end take.
     pub(super) fn longest_idle(&self, lifetime: Duration) -> Duration {
         let margin = self.round_trip.saturating_mul(2).max(SHORTEST_MARGIN);
-        lifetime - margin.min(lifetime / 2)
+        lifetime.saturating_sub(margin).max(lifetime / 2)
     }
 
     /// Reads until one event is there and gives it to `take`.

@@ -94,7 +94,7 @@ impl Connection {
                 }
             }
         }
-        Err(all_failed(failed))
+        Err(all_failed(&failed))
     }
 
     fn establish(&mut self, addr: &SocketAddr, settings: &Settings, deadline: Instant) -> Result<(), Error> {
@@ -111,7 +111,7 @@ impl Connection {
 }
 
 /// What happened at all addresses, in one error: the plain one where that says it.
-fn all_failed(failed: Vec<(SocketAddr, Error)>) -> Error {
+fn all_failed(failed: &[(SocketAddr, Error)]) -> Error {
     let Some((_, last)) = failed.last() else {
         let nothing = "the address resolves to no socket address";
         return Error::io(Phase::Connect, io::Error::new(ErrorKind::InvalidInput, nothing));
@@ -179,7 +179,7 @@ mod tests {
         let unreachable = || (addr(2), io(ErrorKind::HostUnreachable));
         let nobody = || (addr(3), io(ErrorKind::ConnectionRefused));
 
-        assert!(matches!(all_failed(vec![refused(), refused()]), Error::Refused));
+        assert!(matches!(all_failed(&[refused(), refused()]), Error::Refused));
         for (failures, last) in [
             (vec![nobody(), unreachable()], ErrorKind::HostUnreachable),
             (vec![unreachable(), nobody()], ErrorKind::ConnectionRefused),
@@ -187,7 +187,7 @@ mod tests {
             (vec![nobody()], ErrorKind::ConnectionRefused),
         ] {
             let addrs: Vec<_> = failures.iter().map(|(addr, _)| addr.to_string()).collect();
-            let error = all_failed(failures);
+            let error = all_failed(&failures);
             let Error::Io { phase: Phase::Connect, source } = &error else { panic!("{error:?}") };
             assert_eq!(source.kind(), last);
             assert!(addrs.iter().all(|addr| source.to_string().contains(addr)), "{source}");

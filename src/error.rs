@@ -19,13 +19,14 @@ pub enum Error {
     /// The server holds the key but offers no forward-secret sessions, which the client requires. Nothing was sent.
     NotForwardSecret,
     /// The empty response: the server did not process this message. Its handler may have failed, or the
-    /// message arrived damaged or over the server's limit. The client stays usable unless the server closes.
+    /// message arrived damaged or over the server's limit. The client stays usable unless the server closes, or answered
+    /// before it had all of the message.
     Rejected,
     /// A time-out ran out. In [`Phase::Send`] and [`Phase::Receive`] the server may have processed the message.
     TimedOut {
         /// What was going on.
         phase: Phase,
-        /// The time-out for this phase. Connecting anew before a message also ends when `request_timeout` is over.
+        /// The time-out that ran out: `request_timeout` also when connecting anew before a message took too long.
         limit: Duration,
     },
     /// A message or a response is larger than the client's limit.

@@ -396,15 +396,26 @@ fn settings_that_can_not_work_are_errors() {
     for builder in [
         Client::builder(&key()).connect_timeout(Duration::ZERO),
         Client::builder(&key()).request_timeout(Duration::ZERO),
+        Client::builder(&key()).lifetime(Duration::ZERO),
+        Client::builder(&key()).keep_alive_interval(Duration::ZERO),
+        Client::builder(&key()).keep_alive_interval(Duration::from_micros(1)),
+        Client::builder(&key()).keep_alive_interval(Duration::from_secs(60)),
+        Client::builder(&key()).keep_alive_interval(SHORT).lifetime(SHORT),
+        Client::builder(&key()).keep_alive(true).lifetime(Duration::from_nanos(3)),
+        Client::builder(&key()).keep_alive(true).lifetime(Duration::from_millis(3)),
+        Client::builder(&key()).max_message_size(usize::MAX),
+        Client::builder(&key()).max_message_size(usize::MAX - 36),
     ] {
         let outcome = builder.connect(addr);
-        assert!(matches!(outcome, Err(Error::InvalidSetting { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(Error::InvalidSetting { .. })), "{builder:?}: {outcome:?}");
     }
     let server = echo_server(server(1));
     let mut client = Client::builder(&key())
         .connect_timeout(Duration::MAX)
         .request_timeout(Duration::MAX)
-        .max_message_size(usize::MAX)
+        .max_message_size(usize::MAX - 37)
+        .lifetime(Duration::MAX)
+        .keep_alive(true)
         .connect(server.local_addr())
         .expect("connecting");
     assert_eq!(client.message(b"for ever").expect("an answer"), b"for ever");

@@ -1,16 +1,34 @@
 //! The settings of a client.
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::core::Core;
-use super::reconnect::Target;
-use super::{Client, Settings, keep_alive};
-use crate::protocol::Cipher;
+use super::connection::Connection;
+use super::handle::Client;
+use super::settings::Settings;
+use super::target::{Failures, Target};
+use crate::protocol::{Cipher, MESSAGE_HEADER, SEAL_OVERHEAD};
 use crate::{Error, Key, Phase};
+
+/// The shortest time between two pings of one client, which are to be worth their processor time.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Client {
+    /// Connects to a server that holds the same `key`, with the default settings.
+    ///
+    /// # Errors
+    /// Those of [`ClientBuilder::connect`].
+    pub fn connect(addr: impl ToSocketAddrs, key: &Key) -> Result<Self, Error> {
+        Self::builder(key).connect(addr)
+    }
+
+    /// Settings for clients that hold `key`.
+    pub fn builder(key: &Key) -> ClientBuilder {
+        ClientBuilder::new(key)
+    }
+}
 
 /// The settings of a client; made by [`Client::builder`].
 ///
@@ -37,10 +55,11 @@ pub struct ClientBuilder {
     settings: Settings,
     keep_alive: bool,
     keep_alive_interval: Option<Duration>,
+    failures: Failures,
 }
 
 impl ClientBuilder {
-    pub(super) fn new(key: &Key) -> Self {
+    fn new(key: &Key) -> Self {
         Self {
             key: key.clone(),
             settings: Settings {
@@ -52,11 +71,13 @@ impl ClientBuilder {
             },
             keep_alive: false,
             keep_alive_interval: None,
+            failures: Failures::default(),
         }
     }
 
-    /// How long connecting may take: the TCP connection and the establishment together, and all addresses together, each
-    /// of which gets its share. Resolving a name is not counted. Default: 5 s.
+    /// How long connecting may take: the TCP connection and the establishment together, and all addresses together. Each
+    /// gets its share, of at least a second, or half of the time that is left if that is shorter. Resolving a name is
+    /// not counted. Default: 5 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = timeout;
         self
@@ -76,7 +97,11 @@ impl ClientBuilder {
     }
 
     /// The server's lifetime of a connection, from which [`keep_alive`](Self::keep_alive) and
-    /// [`reconnect`](Self::reconnect) know when one ends. Default: 60 s, the protocol's.
+    /// [`reconnect`](Self::reconnect) know when one ends; they allow for the round trip that connecting took. Default:
+    /// 60 s, the protocol's.
+    ///
+    /// A message must arrive whole within the lifetime, also with [`keep_alive`](Self::keep_alive): while one is on its
+    /// way, nothing else can tell the server that the client is there.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.lifetime = lifetime;
         self
@@ -84,22 +109,25 @@ impl ClientBuilder {
 
     /// Whether the client pings by itself while it is idle, so that its connection never reaches its lifetime. One
     /// background thread does so for all clients of the program; it ends an interval after the last of them. Default: no.
+    ///
+    /// A message must still arrive whole within the [`lifetime`](Self::lifetime).
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
         self.keep_alive = keep_alive;
         self
     }
 
-    /// How long the client is idle until it pings, with [`keep_alive`](Self::keep_alive). Default: a quarter of the
-    /// [`lifetime`](Self::lifetime).
+    /// How long the client is idle until it pings, with [`keep_alive`](Self::keep_alive): from 1 ms, and shorter than the
+    /// [`lifetime`](Self::lifetime). Default: a quarter of that.
     pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
         self.keep_alive_interval = Some(interval);
         self
     }
 
     /// Whether the client connects anew by itself: before it sends, when the connection is known to be over, because the
-    /// server closed it, an error did, or it has been idle for its [`lifetime`](Self::lifetime). Several addresses are
-    /// tried in turn, one that failed not again for a while unless all have; between rounds it pauses, from 20 ms to 2 s
-    /// with some randomness. All of it counts towards `request_timeout`. What was sent is never sent again, unless by
+    /// server closed it, an error did, or it has been idle for so much of its [`lifetime`](Self::lifetime) that a message
+    /// might come too late. Several addresses are tried in turn, one that failed not again for 5 s, and for up to a minute
+    /// if it goes on failing, unless all have, which all clients of a builder and its clones learn from each other;
+    /// between rounds it pauses, from 20 ms to 2 s with some randomness. All of it counts towards `request_timeout`. What was sent is never sent again, unless by
     /// [`message_idempotent`](Client::message_idempotent). Default: no.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.settings.reconnect = reconnect;
@@ -110,34 +138,58 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// - [`Error::InvalidSetting`] for settings that can't work.
-    /// - [`Error::Io`] in [`Phase::Connect`]: the address does not resolve, or nobody listens there.
+    /// - [`Error::Io`] in [`Phase::Connect`]: the address does not resolve, or nobody listens there. Of several addresses
+    ///   that failed in different ways it names each with what happened there, and is of the last one's kind.
     /// - [`Error::Refused`]: the server holds another key, is full or stopping, or is none of this protocol.
     /// - [`Error::TimedOut`] in [`Phase::Connect`] or [`Phase::Establishment`].
     /// - [`Error::Io`] in [`Phase::Spawn`]: the thread for [`keep_alive`](Self::keep_alive) could not be started.
     /// - [`Error::Random`]: the operating system gave no random bytes.
     pub fn connect(&self, addr: impl ToSocketAddrs) -> Result<Client, Error> {
         self.check()?;
-        let addrs: Vec<SocketAddr> =
-            addr.to_socket_addrs().map_err(|source| Error::io(Phase::Connect, source))?.collect();
-        let target = Target::new(addrs, Arc::new(Cipher::new(&self.key)));
-        let core = Arc::new(Mutex::new(Core::connect(target, self.settings)?));
+        let target = Target::new(resolve(addr)?, self.failures.clone(), Arc::new(Cipher::new(&self.key)));
+        let mut connection = Connection::connect(target, self.settings)?;
         if self.keep_alive {
-            let interval = self.keep_alive_interval.unwrap_or(self.settings.lifetime / 4);
-            keep_alive::register(&core, interval).map_err(|source| Error::io(Phase::Spawn, source))?;
+            connection.keep_alive(self.interval()).map_err(|source| Error::io(Phase::Spawn, source))?;
         }
-        Ok(Client { core })
+        Ok(Client { connection })
+    }
+
+    fn interval(&self) -> Duration {
+        self.keep_alive_interval.unwrap_or(self.settings.lifetime / 4)
     }
 
     fn check(&self) -> Result<(), Error> {
-        let required = [
-            ("connect_timeout", self.settings.connect_timeout),
-            ("request_timeout", self.settings.request_timeout),
-            ("lifetime", self.settings.lifetime),
-            ("keep_alive_interval", self.keep_alive_interval.unwrap_or(Duration::MAX)),
+        let Settings { connect_timeout, request_timeout, max_message_size, lifetime, .. } = self.settings;
+        let is_long_enough = self.interval() >= SHORTEST_INTERVAL;
+        let requirements = [
+            ("connect_timeout", "longer than zero", !connect_timeout.is_zero()),
+            ("request_timeout", "longer than zero", !request_timeout.is_zero()),
+            ("lifetime", "longer than zero", !lifetime.is_zero()),
+            (
+                "lifetime",
+                "at least 4 ms with keep_alive",
+                !self.keep_alive || self.keep_alive_interval.is_some() || is_long_enough,
+            ),
+            ("keep_alive_interval", "at least 1 ms", self.keep_alive_interval.is_none() || is_long_enough),
+            ("keep_alive_interval", "shorter than the lifetime", self.interval() < lifetime),
+            (
+                "max_message_size",
+                "small enough for the length of its frame to be a number",
+                max_message_size.checked_add(MESSAGE_HEADER + SEAL_OVERHEAD).is_some(),
+            ),
         ];
-        match required.into_iter().find(|(_, duration)| duration.is_zero()) {
-            Some((setting, _)) => Err(Error::InvalidSetting { setting, requirement: "longer than zero" }),
+        match requirements.into_iter().find(|(.., is_met)| !is_met) {
+            Some((setting, requirement, _)) => Err(Error::InvalidSetting { setting, requirement }),
             None => Ok(()),
         }
     }
+}
+
+pub(super) fn resolve(addr: impl ToSocketAddrs) -> Result<Vec<SocketAddr>, Error> {
+    // Which name it was is known to the caller alone.
+    let unresolved = |source: io::Error| {
+        io::Error::new(source.kind(), format!("the server's address does not resolve: {source}"))
+    };
+    let resolved = addr.to_socket_addrs().map_err(|source| Error::io(Phase::Connect, unresolved(source)))?;
+    Ok(resolved.collect())
 }

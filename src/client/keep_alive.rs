@@ -3,74 +3,135 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::process;
+// Those of `std`, since a forked child may find threads of its parent waiting here: these leave nothing behind, where
+// `parking_lot` would go through a queue of threads that the child does not have.
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use log::debug;
 
-use super::core::Core;
+use super::connection::Connection;
+use super::link::IdleLink;
+use super::settings::{LOG, Settings};
+use crate::protocol::later;
+use crate::read_buffer::ReadBuffer;
+use crate::unwind::contained;
 
-/// The clients that want to be kept alive, the one that is due first at the top.
-static SCHEDULE: Mutex<Schedule> = Mutex::new(Schedule { entries: BinaryHeap::new(), is_running: false });
+/// The links that are kept alive, the one that is due first at the top.
+static SCHEDULE: Mutex<Schedule> = Mutex::new(Schedule { entries: BinaryHeap::new(), process: None });
 
-/// Tells the thread that somebody may be due earlier than it thought.
+/// Tells the thread that a link may be due earlier than it thought.
 static CHANGED: Condvar = Condvar::new();
+
+/// Room for what a server sends to an idle client.
+const SCRATCH: usize = 256;
 
 struct Schedule {
     entries: BinaryHeap<Entry>,
-    is_running: bool,
+    /// The process in which the thread runs. A forked child has a copy of this, and no thread.
+    process: Option<u32>,
 }
 
 struct Entry {
     due: Instant,
     interval: Duration,
-    client: Weak<Mutex<Core>>,
+    settings: Settings,
+    link: Weak<IdleLink>,
 }
 
-/// Keeps `client` alive until it is dropped: it never stays idle for much longer than `interval`.
-pub(super) fn register(client: &Arc<Mutex<Core>>, interval: Duration) -> io::Result<()> {
-    let due = crate::protocol::later(Instant::now(), interval);
-    let mut schedule = SCHEDULE.lock();
-    if !schedule.is_running {
-        thread::Builder::new().name("falcotcp-alive".to_owned()).spawn(keep_alive)?;
-        schedule.is_running = true;
+impl Connection {
+    /// Keeps the connection alive until it is dropped: it never stays idle for much longer than `interval`.
+    pub(super) fn keep_alive(&mut self, interval: Duration) -> io::Result<()> {
+        let mut schedule = schedule();
+        schedule.see_to_thread()?;
+        let link = Arc::downgrade(&self.share_idle_link());
+        schedule.entries.push(Entry { due: Instant::now(), interval, settings: self.settings, link });
+        drop(schedule);
+        CHANGED.notify_one();
+        Ok(())
     }
-    schedule.entries.push(Entry { due, interval, client: Arc::downgrade(client) });
-    CHANGED.notify_one();
-    Ok(())
 }
 
-/// The thread: pings whoever is due, and ends when nobody is left.
+/// Starts the thread of a forked child that has clients to keep alive. Its parent's does not exist there.
+pub(super) fn resume_after_fork() {
+    let mut schedule = schedule();
+    if !schedule.entries.is_empty() {
+        // Without the thread the connection ends with its lifetime, and reconnecting begins a new one.
+        let _ = schedule.see_to_thread();
+    }
+}
+
+fn schedule() -> MutexGuard<'static, Schedule> {
+    SCHEDULE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Schedule {
+    fn see_to_thread(&mut self) -> io::Result<()> {
+        let process = Some(process::id());
+        if self.process != process {
+            thread::Builder::new().name("falcotcp-alive".to_owned()).spawn(keep_alive)?;
+            self.process = process;
+        }
+        Ok(())
+    }
+}
+
+/// The thread: pings on the link that is due, and ends when none is left.
 fn keep_alive() {
-    let mut schedule = SCHEDULE.lock();
+    let mut schedule = schedule();
     loop {
-        // Whoever was dropped keeps the thread no longer than until it would have been due.
-        schedule.entries.retain(|entry| entry.client.strong_count() > 0);
+        // Those of dropped clients keep neither the thread nor their memory.
+        schedule.entries.retain(|entry| entry.link.strong_count() > 0);
         let Some(next) = schedule.entries.peek() else {
-            schedule.is_running = false;
+            schedule.process = None;
             return;
         };
-        let due = next.due;
-        if Instant::now() < due {
-            CHANGED.wait_until(&mut schedule, due);
+        let wait = next.due.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            schedule = CHANGED.wait_timeout(schedule, wait).unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
         let Some(mut entry) = schedule.entries.pop() else { continue };
         drop(schedule);
-        if let Some(client) = entry.client.upgrade() {
-            // A client that is locked is in an exchange, so it is not idle. And the application's logger may panic, which
-            // must not end the thread for all the others.
-            let looked_after = catch_unwind(AssertUnwindSafe(|| {
-                client.try_lock().map(|mut client| client.keep_alive(entry.interval))
-            }));
-            let next = looked_after.ok().flatten();
-            entry.due = next.unwrap_or_else(|| crate::protocol::later(Instant::now(), entry.interval));
+        if let Some(link) = entry.link.upgrade() {
+            // The application's logger may panic, which must not end the thread for all others.
+            let next = contained(|| look_after(&link, &entry));
+            entry.due = next.unwrap_or_else(|| later(Instant::now(), entry.interval));
         }
-        schedule = SCHEDULE.lock();
+        schedule = self::schedule();
         schedule.entries.push(entry);
     }
+}
+
+/// Pings if the link has been idle for the interval, without waiting; says when to look again.
+fn look_after(idle: &IdleLink, entry: &Entry) -> Instant {
+    let Entry { interval, settings, .. } = entry;
+    let mut slot = idle.lock();
+    let Some(link) = slot.as_mut() else {
+        // In an exchange, or closed. Half of the lifetime is the least that a link may be idle.
+        return later(Instant::now(), (*interval).min(settings.lifetime / 2));
+    };
+    let interval = (*interval).min(link.longest_idle(settings.lifetime));
+    let due = later(link.last_used, interval);
+    if due > Instant::now() {
+        return due;
+    }
+    let outcome = if link.transport.is_inherited() {
+        // The parent's process sees to it.
+        Ok(())
+    } else {
+        link.refresh(&mut ReadBuffer::with_size(SCRATCH), settings)
+    };
+    let ended = if outcome.is_err() { slot.take() } else { None };
+    // No line is logged under a lock: the logger may send it through this very client.
+    drop(slot);
+    drop(ended);
+    if let Err(error) = outcome {
+        debug!(target: LOG, "found closed while idle: {error}");
+    }
+    later(Instant::now(), interval)
 }
 
 impl Ord for Entry {
@@ -93,3 +154,31 @@ impl PartialEq for Entry {
 }
 
 impl Eq for Entry {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Key, Server};
+
+    #[test]
+    fn a_dropped_client_is_forgotten_before_it_is_due_and_the_thread_ends_with_the_last() {
+        let key = Key::from_bytes([1; 32]);
+        let server = Server::builder(key.clone()).bind("127.0.0.1:0").unwrap().spawn(<[u8]>::to_vec).unwrap();
+        let kept = |interval| {
+            Client::builder(&key).keep_alive(true).keep_alive_interval(interval).connect(server.local_addr())
+        };
+        let clients: Vec<_> = (0..3).map(|_| kept(Duration::from_secs(50)).unwrap()).collect();
+        drop(clients);
+        let last = kept(Duration::from_millis(10)).unwrap();
+        let is = |condition: &dyn Fn(&Schedule) -> bool| {
+            let begun = Instant::now();
+            while !condition(&schedule()) {
+                assert!(begun.elapsed() < Duration::from_secs(30));
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        is(&|schedule| schedule.entries.len() == 1);
+        drop(last);
+        is(&|schedule| schedule.entries.is_empty() && schedule.process.is_none());
+    }
+}

@@ -1,177 +1,29 @@
 //! The client: one connection, one exchange at a time.
+//!
+//! A call goes down this list, and each file knows only those below it:
+//!
+//! - `pool`: clients for many threads, and `builder`: settings, and how a client comes to be;
+//! - `handle`: [`Client`] itself, and `pipeline`: many messages in flight;
+//! - `exchange`: a message and its response;
+//! - `reconnect`: a new link when the old one is over, and `keep_alive`: pings while idle;
+//! - `connection`: the link and the buffers; `target`: addresses and the key;
+//! - `link`: a socket and the session over it; `transport`: the socket and its deadlines; `settings`.
 
 mod builder;
-mod core;
+mod connection;
+mod exchange;
+mod handle;
 mod keep_alive;
+mod link;
 mod pipeline;
 #[cfg(feature = "r2d2")]
 mod pool;
 mod reconnect;
+mod settings;
+mod target;
 mod transport;
 
-use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
-use std::time::Duration;
-
-use parking_lot::Mutex;
-
 pub use builder::ClientBuilder;
+pub use handle::Client;
 #[cfg(feature = "r2d2")]
 pub use pool::ClientManager;
-
-use self::core::Core;
-use crate::{Error, Key};
-
-const LOG: &str = "falcotcp_sync::client";
-
-/// A connection to a server. Every call blocks until it is done or its time-out is over.
-///
-/// A client is used by one thread at a time; let each thread have its own, or share one behind a mutex. An
-/// error that leaves the stream in doubt closes the connection, so that the late answer to one exchange is not taken for
-/// another's. [`is_open`](Self::is_open) tells. Such a client can't be used any more, unless
-/// [`reconnect`](ClientBuilder::reconnect) is set: then it connects anew before the next message.
-///
-/// ```
-/// use falcotcp_sync::{Client, Error, Key, Server};
-///
-/// let key = Key::generate()?;
-/// let server = Server::builder(key.clone())
-///     .bind("127.0.0.1:0")?
-///     .spawn(|message: &[u8]| message.to_ascii_uppercase())?;
-///
-/// let mut client = Client::connect(server.local_addr(), &key)?;
-/// assert_eq!(client.message(b"hello")?, b"HELLO");
-///
-/// let stranger = Client::connect(server.local_addr(), &Key::generate()?);
-/// assert!(matches!(stranger, Err(Error::Refused)));
-/// # Ok::<(), Error>(())
-/// ```
-pub struct Client {
-    /// Behind a lock for the thread that keeps idle connections alive; nobody else holds it for long.
-    core: Arc<Mutex<Core>>,
-}
-
-impl Client {
-    /// Connects to a server that holds the same `key`, with the default settings.
-    ///
-    /// # Errors
-    /// Those of [`ClientBuilder::connect`].
-    pub fn connect(addr: impl ToSocketAddrs, key: &Key) -> Result<Self, Error> {
-        Self::builder(key).connect(addr)
-    }
-
-    /// Settings for clients that hold `key`.
-    pub fn builder(key: &Key) -> ClientBuilder {
-        ClientBuilder::new(key)
-    }
-
-    /// Sends `message` and returns the server's response to it.
-    ///
-    /// # Errors
-    /// - [`Error::Rejected`]: the server did not process it; the client stays open.
-    /// - [`Error::TooLarge`] in [`Phase::Send`](crate::Phase::Send): over `max_message_size`; nothing was sent and the
-    ///   client stays open.
-    /// - [`Error::ClosedByServer`] in [`Phase::Idle`](crate::Phase::Idle): the server closed the connection before;
-    ///   nothing was sent.
-    /// - [`Error::TimedOut`], [`Error::ClosedByServer`] and [`Error::Io`] in other phases: the server may or may not have
-    ///   processed it.
-    /// - [`Error::NotAuthentic`], [`Error::TooLarge`] in [`Phase::Receive`](crate::Phase::Receive), [`Error::Unasked`]:
-    ///   what arrived is not a response that can be used.
-    /// - [`Error::Closed`]: the client was closed before.
-    ///
-    /// With [`reconnect`](ClientBuilder::reconnect), what was not sent is no error as long as the client can connect
-    /// anew; if it can't before the time-out, those of [`ClientBuilder::connect`]. [`Error::was_sent`] tells.
-    pub fn message(&mut self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut response = Vec::new();
-        self.message_into(message, &mut response)?;
-        Ok(response)
-    }
-
-    /// Sends `message` and puts the server's response to it into `response`, whose memory is used again. After an error
-    /// it is empty.
-    ///
-    /// # Errors
-    /// Those of [`message`](Self::message).
-    pub fn message_into(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
-        self.core.lock().message(message, response)
-    }
-
-    /// Sends `message`, and again if the connection ends before its response is there.
-    ///
-    /// For messages that may be processed more than once with the same result, as reading or setting a value. Without
-    /// [`reconnect`](ClientBuilder::reconnect) it is the same as [`message`](Self::message).
-    ///
-    /// # Errors
-    /// Those of [`message`](Self::message), when `request_timeout` is over or sending again can't help.
-    pub fn message_idempotent(&mut self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut response = Vec::new();
-        self.message_idempotent_into(message, &mut response)?;
-        Ok(response)
-    }
-
-    /// [`message_idempotent`](Self::message_idempotent) with the response put into `response`, whose memory is used
-    /// again.
-    ///
-    /// # Errors
-    /// Those of [`message_idempotent`](Self::message_idempotent).
-    pub fn message_idempotent_into(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
-        self.core.lock().message_idempotent(message, response)
-    }
-
-    /// Tells the server that the client is still there, so that the connection's lifetime starts again.
-    ///
-    /// A ping has no answer: success says that it was handed to the network.
-    ///
-    /// # Errors
-    /// [`Error::ClosedByServer`], [`Error::TimedOut`], [`Error::Io`], [`Error::Unasked`] and [`Error::Closed`], as for
-    /// [`message`](Self::message).
-    pub fn ping(&mut self) -> Result<(), Error> {
-        self.core.lock().ping()
-    }
-
-    /// Whether the client is connected: no error has left its stream in doubt. The server may have closed the
-    /// connection all the same, which the next call tells.
-    pub fn is_open(&self) -> bool {
-        self.core.lock().is_open()
-    }
-
-    /// Closes the connection for good, also with [`reconnect`](ClientBuilder::reconnect). Dropping the client does the
-    /// same.
-    pub fn close(&mut self) {
-        self.core.lock().close();
-    }
-
-    /// The server's address; `None` while the client is not connected.
-    pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.core.lock().peer_addr()
-    }
-
-    /// This end's address; `None` while the client is not connected.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.core.lock().local_addr()
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // The thread that keeps clients alive may be looking at this one just now.
-        self.core.lock().close();
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("peer", &self.peer_addr()).finish_non_exhaustive()
-    }
-}
-
-/// What all exchanges of a client obey.
-#[derive(Debug, Clone, Copy)]
-struct Settings {
-    connect_timeout: Duration,
-    request_timeout: Duration,
-    max_message_size: usize,
-    lifetime: Duration,
-    reconnect: bool,
-}

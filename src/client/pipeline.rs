@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::core::Link;
-use super::{Client, Settings};
+use super::handle::Client;
+use super::link::Link;
+use super::settings::Settings;
 use crate::protocol::ClientEvent;
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
@@ -56,7 +57,7 @@ impl Client {
         I: IntoIterator,
         I::Item: AsRef<[u8]>,
     {
-        let mut core = self.core.lock();
+        let core = &mut self.connection;
         let deadline = core.settings.deadline();
         core.exchange(deadline, |core| {
             // Out of the client while foreign code runs: should that panic, no half-read stream is left in it.

@@ -1,16 +1,16 @@
 //! Clients for many threads, through `r2d2`.
 
-use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use super::{Client, ClientBuilder};
-use crate::{Error, Phase};
+use super::builder::{ClientBuilder, resolve};
+use super::handle::Client;
+use crate::Error;
 
 /// A client that was used so recently is taken to be in order without a look at its socket.
 const JUST_USED: Duration = Duration::from_millis(500);
 
-/// Makes and checks clients for an [`r2d2::Pool`] (feature `r2d2`).
+/// Makes and checks clients for an [`r2d2::Pool`] (feature `r2d2`). They share what they learn about addresses that fail.
 ///
 /// Checking costs no round trip: nothing for a client that was just used, and otherwise a look at what the socket holds
 /// and a ping, both without waiting.
@@ -44,10 +44,9 @@ impl ClientManager {
     /// Connects each client as `builder` says, to the first of `addr`'s addresses that accepts.
     ///
     /// # Errors
-    /// [`Error::Io`] in [`Phase::Connect`] when the address does not resolve.
+    /// [`Error::Io`] in [`Phase::Connect`](crate::Phase::Connect) when the address does not resolve.
     pub fn new(builder: ClientBuilder, addr: impl ToSocketAddrs) -> Result<Self, Error> {
-        let resolved = |source: io::Error| Error::io(Phase::Connect, source);
-        Ok(Self { builder, addrs: addr.to_socket_addrs().map_err(resolved)?.collect() })
+        Ok(Self { builder, addrs: resolve(addr)? })
     }
 }
 
@@ -60,8 +59,9 @@ impl r2d2::ManageConnection for ClientManager {
     }
 
     fn is_valid(&self, client: &mut Client) -> Result<(), Error> {
-        let mut core = client.core.lock();
-        if core.is_open() && core.idle_for() < JUST_USED { Ok(()) } else { core.check_idle() }
+        let connection = &mut client.connection;
+        let was_just_used = connection.with_link(|link| link.last_used.elapsed() < JUST_USED);
+        if was_just_used == Some(true) { Ok(()) } else { connection.check_idle() }
     }
 
     fn has_broken(&self, client: &mut Client) -> bool {

@@ -1,18 +1,22 @@
-//! Where a client connects to, which address it avoids for a while, and the pauses between its attempts.
+//! Getting a link: to the first address that accepts, again when one is known to be over, with pauses in between.
 
+use std::io::{self, ErrorKind};
+use std::mem::discriminant;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
+use log::debug;
 use rand_core::TryRng;
 
-use crate::Error;
-use crate::protocol::{Cipher, ClientSession, NonceSequence};
-
-/// How long an address that failed is not tried again, unless all have failed.
-const AVOIDED: Duration = Duration::from_secs(5);
+use super::connection::Connection;
+use super::keep_alive;
+use super::link::Link;
+use super::settings::{LOG, Settings};
+use super::target::Target;
+use crate::protocol::later;
+use crate::{Error, Phase};
 
 /// The first pause between two rounds; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -20,61 +24,112 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The server's addresses and the key for it.
-#[derive(Debug)]
-pub(super) struct Target {
-    addrs: Vec<Address>,
-    cipher: Arc<Cipher>,
-}
+/// What an attempt at one address has at least, as long as it is not more than half of the time for all.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
-struct Address {
-    addr: SocketAddr,
-    failed: Option<Instant>,
-}
-
-impl Target {
-    pub(super) fn new(addrs: Vec<SocketAddr>, cipher: Arc<Cipher>) -> Self {
-        Self { addrs: addrs.into_iter().map(|addr| Address { addr, failed: None }).collect(), cipher }
+impl Connection {
+    /// Connects to the first address of `target` that accepts.
+    pub(super) fn connect(target: Target, settings: Settings) -> Result<Self, Error> {
+        let mut connection = Self::new(target, settings);
+        let deadline = later(Instant::now(), settings.connect_timeout);
+        connection.try_each_address(deadline, settings.connect_timeout)?;
+        Ok(connection)
     }
 
-    /// The addresses to try, in turn: those that have not just failed, or else all of them, the longest ago first.
-    pub(super) fn candidates(&self) -> Vec<usize> {
-        let all = 0..self.addrs.len();
-        let is_good =
-            |index: &usize| self.addrs[*index].failed.is_none_or(|failed| failed.elapsed() >= AVOIDED);
-        let good: Vec<usize> = all.clone().filter(is_good).collect();
-        if !good.is_empty() {
-            return good;
+    /// Sees to it that there is a link on which nothing is in flight, a new one if that is wanted.
+    pub(super) fn make_ready(&mut self, deadline: Instant) -> Result<(), Error> {
+        if !self.settings.reconnect {
+            return self.look();
         }
-        let mut avoided: Vec<usize> = all.collect();
-        avoided.sort_by_key(|index| self.addrs[*index].failed);
-        avoided
+        if self.closed_by_owner {
+            return Err(Error::Closed);
+        }
+        match &self.link {
+            Some(link) if link.last_used.elapsed() >= link.longest_idle(self.settings.lifetime) => {
+                debug!(target: LOG, "connecting anew: idle for nearly the connection's lifetime");
+            }
+            _ => match self.look() {
+                Ok(()) => return Ok(()),
+                Err(error) => debug!(target: LOG, "connecting anew: {error}"),
+            },
+        }
+        self.link = None;
+        let mut backoff = Backoff::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Settings { connect_timeout, request_timeout, .. } = self.settings;
+            let limit = if left < connect_timeout { request_timeout } else { connect_timeout };
+            // What came behind the acceptance is no answer to a message that is still to be sent.
+            match self.try_each_address(deadline, limit).and_then(|()| self.look()) {
+                Err(error) if !error.may_pass() || !backoff.pause(deadline) => return Err(error),
+                Err(error) => debug!(target: LOG, "connecting again after a pause: {error}"),
+                Ok(()) => return Ok(()),
+            }
+        }
     }
 
-    pub(super) fn addr(&self, index: usize) -> &SocketAddr {
-        &self.addrs[index].addr
+    fn look(&mut self) -> Result<(), Error> {
+        self.link.as_mut().ok_or(Error::Closed)?.pass_over_unasked(&mut self.input, &self.settings)
     }
 
-    pub(super) fn avoid(&mut self, index: usize) {
-        self.addrs[index].failed = Some(Instant::now());
+    /// Connects to the first address that accepts, before the deadline. A time-out is told as `limit`.
+    fn try_each_address(&mut self, deadline: Instant, limit: Duration) -> Result<(), Error> {
+        let settings = Settings { connect_timeout: limit, ..self.settings };
+        let mut failed = Vec::new();
+        let candidates = self.target.candidates();
+        for (tried, addr) in candidates.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && !failed.is_empty() {
+                break;
+            }
+            // Each has its share of the time that is left, so that one that hangs does not use up the others'.
+            let share = left / u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
+            let time = share.max(SHORTEST_ATTEMPT.min(left / 2)).min(self.settings.connect_timeout);
+            match self.establish(addr, &settings, later(Instant::now(), time)) {
+                Ok(()) => return Ok(()),
+                Err(error @ Error::Random(_)) => return Err(error),
+                Err(error) => {
+                    self.target.failed(*addr);
+                    failed.push((*addr, error));
+                }
+            }
+        }
+        Err(all_failed(&failed))
     }
 
-    pub(super) fn accepted(&mut self, index: usize) {
-        self.addrs[index].failed = None;
+    fn establish(&mut self, addr: &SocketAddr, settings: &Settings, deadline: Instant) -> Result<(), Error> {
+        self.target.trying(addr);
+        self.input.clear();
+        self.output.clear();
+        let session = self.target.session(settings.max_message_size, &mut self.output)?;
+        let link = Link::establish(addr, session, &self.output, &mut self.input, settings, deadline)?;
+        self.link = Some(link);
+        self.target.accepted(addr);
+        keep_alive::resume_after_fork();
+        Ok(())
     }
+}
 
-    /// A new session, and its establishment appended to `output`.
-    pub(super) fn session(
-        &self,
-        max_message_size: usize,
-        output: &mut Vec<u8>,
-    ) -> Result<ClientSession, Error> {
-        let mut session =
-            ClientSession::new(Arc::clone(&self.cipher), NonceSequence::new()?, max_message_size);
-        session.establish(&mut SysRng, output).map_err(Error::random)?;
-        Ok(session)
-    }
+/// What happened at all addresses, in one error: the plain one where that says it.
+fn all_failed(failed: &[(SocketAddr, Error)]) -> Error {
+    let Some((_, last)) = failed.last() else {
+        let nothing = "the address resolves to no socket address";
+        return Error::io(Phase::Connect, io::Error::new(ErrorKind::InvalidInput, nothing));
+    };
+    let are_alike = failed.iter().all(|(_, error)| discriminant(error) == discriminant(last));
+    let (phase, kind) = match last {
+        Error::Io { phase, source } if failed.len() == 1 => (*phase, source.kind()),
+        Error::Io { source, .. } => (Phase::Connect, source.kind()),
+        last if are_alike => return last.clone(),
+        Error::TimedOut { .. } => (Phase::Connect, ErrorKind::TimedOut),
+        _ => (Phase::Connect, ErrorKind::ConnectionRefused),
+    };
+    let tell = |(addr, error): &(SocketAddr, Error)| match error {
+        Error::Io { source, .. } => format!("{addr}: {source}"),
+        error => format!("{addr}: {error}"),
+    };
+    let text = failed.iter().map(tell).collect::<Vec<_>>().join("; ");
+    Error::io(phase, io::Error::new(kind, text))
 }
 
 /// Pauses that grow, each shortened by a random part so that many clients do not come back at the same moment.
@@ -106,22 +161,6 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Key;
-
-    #[test]
-    fn an_address_that_failed_is_avoided_while_there_are_others() {
-        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let cipher = Arc::new(Cipher::new(&Key::from_bytes([1; 32])));
-        let mut target = Target::new(vec![addr(1), addr(2), addr(3)], cipher);
-        assert_eq!(target.candidates(), [0, 1, 2]);
-        target.avoid(0);
-        target.avoid(2);
-        assert_eq!(target.candidates(), [1]);
-        target.avoid(1);
-        assert_eq!(target.candidates(), [0, 2, 1], "all have failed: the longest ago first");
-        target.accepted(2);
-        assert_eq!(target.candidates(), [2]);
-    }
 
     #[test]
     fn pauses_end_before_the_deadline() {
@@ -130,5 +169,28 @@ mod tests {
         assert!(backoff.pause(begun + Duration::from_secs(3600)));
         assert!(begun.elapsed() >= FIRST_PAUSE / 2);
         assert!(!backoff.pause(Instant::now() + FIRST_PAUSE / 2));
+    }
+
+    #[test]
+    fn failures_are_told_with_their_addresses_unless_one_word_says_it_all() {
+        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let io = |kind| Error::io(Phase::Connect, io::Error::new(kind, "no"));
+        let refused = || (addr(1), Error::Refused);
+        let unreachable = || (addr(2), io(ErrorKind::HostUnreachable));
+        let nobody = || (addr(3), io(ErrorKind::ConnectionRefused));
+
+        assert!(matches!(all_failed(&[refused(), refused()]), Error::Refused));
+        for (failures, last) in [
+            (vec![nobody(), unreachable()], ErrorKind::HostUnreachable),
+            (vec![unreachable(), nobody()], ErrorKind::ConnectionRefused),
+            (vec![unreachable(), refused()], ErrorKind::ConnectionRefused),
+            (vec![nobody()], ErrorKind::ConnectionRefused),
+        ] {
+            let addrs: Vec<_> = failures.iter().map(|(addr, _)| addr.to_string()).collect();
+            let error = all_failed(&failures);
+            let Error::Io { phase: Phase::Connect, source } = &error else { panic!("{error:?}") };
+            assert_eq!(source.kind(), last);
+            assert!(addrs.iter().all(|addr| source.to_string().contains(addr)), "{source}");
+        }
     }
 }

@@ -190,6 +190,10 @@ fn split(sealed: &mut [u8]) -> Option<Sealed<'_>> {
 /// No nonce may repeat under one key, across all endpoints that hold it. With `q` frames in all over `c`
 /// such sequences the chance of a repeat is about `q * c / 2^96` (fresh random nonces: `q^2 / 2^97`), and no
 /// frame costs a system call. A sequence can't be cloned, and each frame needs it exclusively.
+///
+/// A copy of the whole process copies it all the same: a virtual machine that is restored from a snapshot, or a fork.
+/// Seal nothing with it in the copy, but draw a new one. The clients of this crate do so after a fork, and the server's
+/// threads do not exist in a child; restored programs must be restarted.
 pub struct NonceSequence(u128);
 
 /// Nonces are counted modulo 2^96.

@@ -1,0 +1,121 @@
+//! The exchanges of a client: one message and its response, or a ping.
+
+use std::time::Instant;
+
+use log::debug;
+
+use super::connection::Connection;
+use super::reconnect::Backoff;
+use super::settings::LOG;
+use crate::protocol::ClientEvent;
+use crate::{Error, Phase};
+
+impl Connection {
+    pub(super) fn message(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
+        response.clear();
+        self.check(message)?;
+        let deadline = self.settings.deadline();
+        self.exchange(deadline, |connection| connection.request(message, response, deadline))
+    }
+
+    pub(super) fn message_idempotent(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
+        response.clear();
+        self.check(message)?;
+        let deadline = self.settings.deadline();
+        let mut backoff = Backoff::new();
+        let mut sent_before = None;
+        loop {
+            let outcome =
+                self.exchange(deadline, |connection| connection.request(message, response, deadline));
+            let Err(error) = outcome else { return Ok(()) };
+            if !error.was_sent() {
+                // What an earlier attempt may have done is what the caller must know.
+                return Err(sent_before.unwrap_or(error));
+            }
+            let may_help = matches!(error, Error::ClosedByServer { .. } | Error::Io { .. });
+            if !self.settings.reconnect || !may_help || !backoff.pause(deadline) {
+                return Err(error);
+            }
+            debug!(target: LOG, "sending an idempotent message again after: {error}");
+            sent_before = Some(error);
+        }
+    }
+
+    pub(super) fn ping(&mut self) -> Result<(), Error> {
+        let deadline = self.settings.deadline();
+        self.exchange(deadline, |connection| {
+            connection.output.clear();
+            let link = connection.link.as_mut().ok_or(Error::Closed)?;
+            link.session.ping(&mut connection.output);
+            link.transport
+                .send(&connection.output, deadline)
+                .map_err(|error| connection.settings.io_error(Phase::Send, error))
+        })
+    }
+
+    /// Runs `exchange` on a link that is known to be in order, and closes it if it is not afterwards.
+    pub(super) fn exchange(
+        &mut self,
+        deadline: Instant,
+        exchange: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.unpark();
+        let outcome = self.make_ready(deadline).and_then(|()| exchange(self));
+        match (&outcome, &mut self.link) {
+            (Ok(()) | Err(Error::Rejected), Some(link)) => link.last_used = Instant::now(),
+            (Ok(()) | Err(Error::TooLarge { phase: Phase::Send, .. }), _) => {}
+            (Err(_), link) => *link = None,
+        }
+        self.release_buffers();
+        self.park();
+        outcome
+    }
+
+    /// Finds out without waiting whether the idle link is in order.
+    #[cfg(feature = "r2d2")]
+    pub(super) fn check_idle(&mut self) -> Result<(), Error> {
+        self.unpark();
+        let link = self.link.as_mut().ok_or(Error::Closed)?;
+        let outcome = link.refresh(&mut self.input, &self.settings);
+        if outcome.is_err() {
+            self.link = None;
+        }
+        self.park();
+        outcome
+    }
+
+    fn check(&self, message: &[u8]) -> Result<(), Error> {
+        if (!self.settings.reconnect || self.closed_by_owner) && !self.is_open() {
+            return Err(Error::Closed);
+        }
+        let limit = self.settings.max_message_size;
+        if message.len() > limit {
+            let (size, limit) = (message.len() as u64, limit as u64);
+            return Err(Error::TooLarge { phase: Phase::Send, size, limit });
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, message: &[u8], response: &mut Vec<u8>, deadline: Instant) -> Result<(), Error> {
+        let (settings, input) = (&self.settings, &mut self.input);
+        let link = self.link.as_mut().ok_or(Error::Closed)?;
+        self.output.clear();
+        link.session.send(message, &mut self.output).map_err(|_| Error::TooLarge {
+            phase: Phase::Send,
+            size: message.len() as u64,
+            limit: settings.max_message_size as u64,
+        })?;
+        if let Err(error) = link.send(&self.output, input, settings, deadline) {
+            // Also when it was rejected: the server takes what comes next for the rest of this message.
+            self.link = None;
+            return Err(error);
+        }
+        link.receive(input, settings, Phase::Receive, deadline, |event| match event {
+            ClientEvent::Response(text) => {
+                response.extend_from_slice(text);
+                Ok(())
+            }
+            _ => Err(Error::Rejected),
+        })
+    }
+}

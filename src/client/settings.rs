@@ -1,0 +1,91 @@
+//! What all exchanges of a client obey, and how failures are told in its terms.
+
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use crate::protocol::{ClientFault, later};
+use crate::{Error, Phase};
+
+/// The target of the client's log lines.
+pub(super) const LOG: &str = "falcotcp_sync::client";
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) connect_timeout: Duration,
+    pub(super) request_timeout: Duration,
+    pub(super) max_message_size: usize,
+    pub(super) lifetime: Duration,
+    pub(super) reconnect: bool,
+}
+
+impl Settings {
+    /// By when an exchange that begins now must be complete.
+    pub(super) fn deadline(&self) -> Instant {
+        later(Instant::now(), self.request_timeout)
+    }
+
+    pub(super) fn error(&self, phase: Phase, fault: ClientFault) -> Error {
+        match fault {
+            ClientFault::Refused => Error::Refused,
+            ClientFault::NotForwardSecret => Error::NotForwardSecret,
+            ClientFault::NotAuthentic | ClientFault::Malformed => Error::NotAuthentic,
+            ClientFault::TooLarge { size } => {
+                Error::TooLarge { phase, size, limit: self.max_message_size as u64 }
+            }
+            ClientFault::Unasked => Error::Unasked,
+            ClientFault::TimedOut => Error::TimedOut { phase, limit: self.limit(phase) },
+            ClientFault::Closed => Error::Closed,
+        }
+    }
+
+    pub(super) fn io_error(&self, phase: Phase, error: io::Error) -> Error {
+        match (error.kind(), phase) {
+            // With a number of the operating system's it is a time-out of TCP's own: the peer's machine is gone.
+            (ErrorKind::TimedOut, _) if error.raw_os_error().is_none() => {
+                Error::TimedOut { phase, limit: self.limit(phase) }
+            }
+            (_, Phase::Connect) => Error::io(phase, error),
+            (
+                ErrorKind::UnexpectedEof
+                | ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe,
+                phase,
+            ) => match phase {
+                Phase::Establishment => Error::Refused,
+                phase => Error::ClosedByServer { phase },
+            },
+            _ => Error::io(phase, error),
+        }
+    }
+
+    fn limit(&self, phase: Phase) -> Duration {
+        match phase {
+            Phase::Connect | Phase::Establishment => self.connect_timeout,
+            _ => self.request_timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_time_out_of_tcps_own_is_not_told_as_one_of_ours() {
+        let settings = Settings {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            max_message_size: 0,
+            lifetime: Duration::from_secs(60),
+            reconnect: false,
+        };
+        for phase in [Phase::Connect, Phase::Establishment, Phase::Idle, Phase::Send, Phase::Receive] {
+            let of_tcp = settings.io_error(phase, io::Error::from_raw_os_error(110));
+            assert!(matches!(&of_tcp, Error::Io { source, .. } if source.kind() == ErrorKind::TimedOut));
+            let of_ours = settings.io_error(phase, ErrorKind::TimedOut.into());
+            assert!(matches!(of_ours, Error::TimedOut { .. }), "{of_ours:?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A connection is renewed, or kept alive, early enough for what its own round trip takes.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, echo_server, key, server};
+use falcotcp_sync::Client;
+
+const LIFETIME: Duration = Duration::from_secs(2);
+const ONE_WAY: Duration = Duration::from_millis(100);
+
+/// A way to `server` on which every byte, and the end, arrives [`ONE_WAY`] later, in both directions.
+fn slow_way_to(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.expect("a connection");
+            let server = TcpStream::connect(server).expect("connecting");
+            let back = (server.try_clone().expect("cloning"), client.try_clone().expect("cloning"));
+            delay(client, server);
+            delay(back.0, back.1);
+        }
+    });
+    addr
+}
+
+fn delay(mut from: TcpStream, mut to: TcpStream) {
+    let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
+    thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(count) = from.read(&mut bytes) {
+            if sender.send((Instant::now() + ONE_WAY, bytes[..count].to_vec())).is_err() || count == 0 {
+                return;
+            }
+        }
+    });
+    thread::spawn(move || {
+        for (due, bytes) in receiver {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if bytes.is_empty() || to.write_all(&bytes).is_err() {
+                let _ = to.shutdown(std::net::Shutdown::Both);
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn an_idle_connection_is_renewed_before_a_message_would_meet_its_end() {
+    let server = echo_server(server(2).lifetime(LIFETIME));
+    let addr = slow_way_to(server.local_addr());
+    thread::scope(|scope| {
+        for idle in [1700, 1800, 1850, 1900, 1940, 1980] {
+            scope.spawn(move || {
+                let mut client = Client::builder(&key())
+                    .lifetime(LIFETIME)
+                    .reconnect(true)
+                    .request_timeout(PATIENCE)
+                    .connect(addr)
+                    .expect("connecting");
+                client.message(b"first").expect("an answer");
+                thread::sleep(Duration::from_millis(idle));
+                assert_eq!(client.message(b"second").expect("an answer"), b"second", "after {idle} ms");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_ping_is_sent_early_enough_whatever_the_interval() {
+    let server = echo_server(server(2).lifetime(LIFETIME));
+    let addr = slow_way_to(server.local_addr());
+    let mut client = Client::builder(&key())
+        .lifetime(LIFETIME)
+        .keep_alive(true)
+        .keep_alive_interval(LIFETIME.mul_f64(0.99))
+        .request_timeout(PATIENCE)
+        .connect(addr)
+        .expect("connecting");
+    thread::sleep(2 * LIFETIME);
+    assert_eq!(client.message(b"alive").expect("an answer"), b"alive");
+}

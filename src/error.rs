@@ -50,6 +50,9 @@ pub enum Error {
         /// What was going on.
         phase: Phase,
     },
+    /// The server ended the forward-secret session before it took the message up: it was not and will not be processed, so
+    /// it can be sent again elsewhere. With [`reconnect`](crate::ClientBuilder::reconnect) that is done without asking.
+    Goodbye,
     /// The client was closed by an earlier error, or by the caller. Connect again.
     Closed,
     /// The operating system reported an error.
@@ -138,7 +141,14 @@ impl Error {
 
     /// Whether connecting again later can help.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Self::Refused | Self::TimedOut { .. } | Self::ClosedByServer { .. } | Self::Io { .. })
+        matches!(
+            self,
+            Self::Refused
+                | Self::TimedOut { .. }
+                | Self::ClosedByServer { .. }
+                | Self::Goodbye
+                | Self::Io { .. }
+        )
     }
 }
 
@@ -180,6 +190,7 @@ impl fmt::Display for Error {
             }
             Self::Unasked => f.write_str("bytes arrived that answer no message; connection closed"),
             Self::ClosedByServer { phase } => write!(f, "the server closed the connection ({phase}): connect again"),
+            Self::Goodbye => f.write_str("the server said goodbye before it processed the message: connect again and send it"),
             Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
             Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
             Self::InvalidKey { length } => {

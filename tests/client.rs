@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, echo_server, eventually, key, server};
 use falcotcp_sync::protocol::{Cipher, NonceSequence, ResponseWriter};
-use falcotcp_sync::{Client, ClientBuilder, Error, Key, Phase};
+use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Key, Phase};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -217,10 +217,30 @@ fn a_message_over_the_limit_is_not_sent_and_the_client_stays_open() {
 }
 
 #[test]
-fn a_message_over_the_servers_limit_is_rejected_however_large_it_is() {
+fn a_message_over_the_servers_limit_is_not_sent_in_a_forward_secret_session() {
+    let server = echo_server(server(1).max_message_size(10));
+    for limit in [None, Some(9), Some(11)] {
+        let builder = Client::builder(&key());
+        let builder = limit.map_or(builder.clone(), |limit| builder.max_message_size(limit));
+        let mut client = builder.connect(server.local_addr()).expect("connecting");
+        assert!(client.is_forward_secret());
+        let allowed = limit.unwrap_or(10).min(10);
+        let outcome = client.message(&vec![0; allowed + 1]);
+        assert!(
+            matches!(outcome, Err(Error::TooLarge { phase: Phase::Send, limit, .. }) if limit == allowed as u64),
+            "{outcome:?}"
+        );
+        assert_eq!(client.message(&vec![0; allowed]).expect("an answer"), vec![0; allowed]);
+    }
+    assert_eq!(server.stats().rejected, 0);
+}
+
+#[test]
+fn a_message_over_the_servers_limit_is_rejected_in_a_classic_session_however_large_it_is() {
     let server = echo_server(server(1).max_message_size(10));
     for size in [11, 12 << 20] {
-        let mut client = Client::connect(server.local_addr(), &key()).expect("connecting");
+        let builder = Client::builder(&key()).forward_secrecy(ForwardSecrecy::Off);
+        let mut client = builder.connect(server.local_addr()).expect("connecting");
         assert!(matches!(client.message(&vec![0; size]), Err(Error::Rejected)));
         let next = client.message(b"after");
         assert!(matches!(next, Err(Error::ClosedByServer { .. })), "{next:?}");

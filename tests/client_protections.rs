@@ -218,7 +218,11 @@ fn a_message_over_the_servers_limit_is_rejected_on_a_slow_way_as_well() {
             thread::sleep(Duration::from_millis(2));
         }
     });
-    let mut client = Client::builder(&key()).request_timeout(PATIENCE).connect(addr).expect("connecting");
+    let mut client = Client::builder(&key())
+        .request_timeout(PATIENCE)
+        .forward_secrecy(ForwardSecrecy::Off)
+        .connect(addr)
+        .expect("connecting");
     let outcome = client.message(&vec![0; 8 << 20]);
     assert!(matches!(outcome, Err(Error::Rejected)), "{outcome:?}");
 }

@@ -10,7 +10,7 @@ use super::handle::Client;
 use super::settings::Settings;
 use super::target::{Failures, Target};
 use crate::protocol::{Cipher, MESSAGE_HEADER, SEAL_OVERHEAD};
-use crate::{Error, Key, Phase};
+use crate::{Error, ForwardSecrecy, Key, Phase};
 
 /// The shortest time between two pings of one client, which are to be worth their processor time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -65,9 +65,10 @@ impl ClientBuilder {
             settings: Settings {
                 connect_timeout: Duration::from_secs(5),
                 request_timeout: Duration::from_secs(30),
-                max_message_size: 16 << 20,
-                lifetime: Duration::from_secs(60),
+                max_message_size: None,
+                lifetime: None,
                 reconnect: false,
+                forward_secrecy: ForwardSecrecy::default(),
             },
             keep_alive: false,
             keep_alive_interval: None,
@@ -90,20 +91,22 @@ impl ClientBuilder {
         self
     }
 
-    /// The largest message and the largest response, in bytes of plaintext. Default: 16 MiB, as the server's.
+    /// The largest message and the largest response, in bytes of plaintext. Default: 16 MiB, as the server's. In a
+    /// forward-secret session the server says its own limit for messages, which replaces the default, and a larger setting.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.settings.max_message_size = bytes;
+        self.settings.max_message_size = Some(bytes);
         self
     }
 
     /// The server's lifetime of a connection, from which [`keep_alive`](Self::keep_alive) and
     /// [`reconnect`](Self::reconnect) know when one ends; they allow for the round trip that connecting took. Default:
-    /// 60 s, the protocol's.
+    /// 60 s, the protocol's. In a forward-secret session the server says it, which replaces the default, and a longer
+    /// setting.
     ///
     /// A message must arrive whole within the lifetime, also with [`keep_alive`](Self::keep_alive): while one is on its
     /// way, nothing else can tell the server that the client is there.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
-        self.settings.lifetime = lifetime;
+        self.settings.lifetime = Some(lifetime);
         self
     }
 
@@ -134,6 +137,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Which sessions the client has: with `Prefer` forward-secret ones with servers that know them, and classic ones with
+    /// others; with `Require` forward-secret ones only; with `Off` classic ones. Default: `Prefer`, or `Off` without the
+    /// feature `forward-secrecy`.
+    ///
+    /// `Prefer` protects from everybody who only listens. Somebody who can change traffic can make the session classic, which
+    /// `Require` rules out.
+    pub fn forward_secrecy(mut self, policy: ForwardSecrecy) -> Self {
+        self.settings.forward_secrecy = policy;
+        self
+    }
+
     /// Connects to the first of `addr`'s addresses that accepts, and proves to the server that both hold the key.
     ///
     /// # Errors
@@ -141,6 +155,8 @@ impl ClientBuilder {
     /// - [`Error::Io`] in [`Phase::Connect`]: the address does not resolve, or nobody listens there. Of several addresses
     ///   that failed in different ways it names each with what happened there, and is of the last one's kind.
     /// - [`Error::Refused`]: the server holds another key, is full or stopping, or is none of this protocol.
+    /// - [`Error::NotForwardSecret`]: the server holds the key but has no forward-secret sessions, which
+    ///   [`forward_secrecy`](Self::forward_secrecy) requires. Nothing was sent to it.
     /// - [`Error::TimedOut`] in [`Phase::Connect`] or [`Phase::Establishment`].
     /// - [`Error::Io`] in [`Phase::Spawn`]: the thread for [`keep_alive`](Self::keep_alive) could not be started.
     /// - [`Error::Random`]: the operating system gave no random bytes.
@@ -149,17 +165,20 @@ impl ClientBuilder {
         let target = Target::new(resolve(addr)?, self.failures.clone(), Arc::new(Cipher::new(&self.key)));
         let mut connection = Connection::connect(target, self.settings)?;
         if self.keep_alive {
-            connection.keep_alive(self.interval()).map_err(|source| Error::io(Phase::Spawn, source))?;
+            connection
+                .keep_alive(self.keep_alive_interval)
+                .map_err(|source| Error::io(Phase::Spawn, source))?;
         }
         Ok(Client { connection })
     }
 
     fn interval(&self) -> Duration {
-        self.keep_alive_interval.unwrap_or(self.settings.lifetime / 4)
+        self.keep_alive_interval.unwrap_or(self.settings.lifetime() / 4)
     }
 
     fn check(&self) -> Result<(), Error> {
-        let Settings { connect_timeout, request_timeout, max_message_size, lifetime, .. } = self.settings;
+        let Settings { connect_timeout, request_timeout, .. } = self.settings;
+        let (lifetime, max_message_size) = (self.settings.lifetime(), self.settings.max_message_size());
         let is_long_enough = self.interval() >= SHORTEST_INTERVAL;
         let requirements = [
             ("connect_timeout", "longer than zero", !connect_timeout.is_zero()),

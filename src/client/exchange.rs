@@ -15,7 +15,17 @@ impl Connection {
         response.clear();
         self.check(message)?;
         let deadline = self.settings.deadline();
-        self.exchange(deadline, |connection| connection.request(message, response, deadline))
+        let mut backoff = Backoff::new();
+        loop {
+            let outcome =
+                self.exchange(deadline, |connection| connection.request(message, response, deadline));
+            match outcome {
+                Err(Error::Goodbye) if self.settings.reconnect && backoff.pause(deadline) => {
+                    debug!(target: LOG, "the server said goodbye before a message was processed: sending it again");
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     pub(super) fn message_idempotent(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
@@ -29,6 +39,9 @@ impl Connection {
                 self.exchange(deadline, |connection| connection.request(message, response, deadline));
             let Err(error) = outcome else { return Ok(()) };
             if !error.was_sent() {
+                if matches!(error, Error::Goodbye) && self.settings.reconnect && backoff.pause(deadline) {
+                    continue;
+                }
                 // What an earlier attempt may have done is what the caller must know.
                 return Err(sent_before.unwrap_or(error));
             }
@@ -49,7 +62,8 @@ impl Connection {
             link.session.ping(&mut connection.output);
             link.transport
                 .send(&connection.output, deadline)
-                .map_err(|error| connection.settings.io_error(Phase::Send, error))
+                .map_err(|error| connection.settings.io_error(Phase::Send, error))?;
+            link.receive_pongs(&mut connection.input, &connection.settings, deadline)
         })
     }
 
@@ -88,22 +102,20 @@ impl Connection {
         if (!self.settings.reconnect || self.closed_by_owner) && !self.is_open() {
             return Err(Error::Closed);
         }
-        let limit = self.settings.max_message_size;
-        if message.len() > limit {
-            let (size, limit) = (message.len() as u64, limit as u64);
-            return Err(Error::TooLarge { phase: Phase::Send, size, limit });
-        }
-        Ok(())
+        // The server's own limit is known once there is a link.
+        self.settings.max_message_size.map_or(Ok(()), |limit| check_size(message, limit as u64))
     }
 
     fn request(&mut self, message: &[u8], response: &mut Vec<u8>, deadline: Instant) -> Result<(), Error> {
         let (settings, input) = (&self.settings, &mut self.input);
         let link = self.link.as_mut().ok_or(Error::Closed)?;
         self.output.clear();
+        let limit = link.max_message_size(settings);
+        check_size(message, limit)?;
         link.session.send(message, &mut self.output).map_err(|_| Error::TooLarge {
             phase: Phase::Send,
             size: message.len() as u64,
-            limit: settings.max_message_size as u64,
+            limit,
         })?;
         if let Err(error) = link.send(&self.output, input, settings, deadline) {
             // Also when it was rejected: the server takes what comes next for the rest of this message.
@@ -118,4 +130,9 @@ impl Connection {
             _ => Err(Error::Rejected),
         })
     }
+}
+
+fn check_size(message: &[u8], limit: u64) -> Result<(), Error> {
+    let size = message.len() as u64;
+    if size > limit { Err(Error::TooLarge { phase: Phase::Send, size, limit }) } else { Ok(()) }
 }

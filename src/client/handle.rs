@@ -94,7 +94,8 @@ impl Client {
 
     /// Tells the server that the client is still there, so that the connection's lifetime starts again.
     ///
-    /// A ping has no answer: success says that it was handed to the network.
+    /// In a forward-secret session the server answers it, and success says that the server is alive. A classic ping has no
+    /// answer: success says that it was handed to the network.
     ///
     /// # Errors
     /// [`Error::ClosedByServer`], [`Error::TimedOut`], [`Error::Io`], [`Error::Unasked`] and [`Error::Closed`], as for
@@ -113,6 +114,12 @@ impl Client {
     /// same.
     pub fn close(&mut self) {
         self.connection.close();
+    }
+
+    /// Whether the client has a forward-secret session; `false` while it is not connected. See
+    /// [`ForwardSecrecy`](crate::ForwardSecrecy).
+    pub fn is_forward_secret(&self) -> bool {
+        self.connection.with_link(|link| link.session.is_forward_secret()).unwrap_or(false)
     }
 
     /// The server's address; `None` while the client is not connected.

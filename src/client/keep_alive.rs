@@ -25,6 +25,12 @@ static SCHEDULE: Mutex<Schedule> = Mutex::new(Schedule { entries: BinaryHeap::ne
 /// Tells the thread that a link may be due earlier than it thought.
 static CHANGED: Condvar = Condvar::new();
 
+/// However short the lifetime is that a server names, its clients do not burn a processor.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// When a link is looked after again if the application's logger panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
 /// Room for what a server sends to an idle client.
 const SCRATCH: usize = 256;
 
@@ -36,14 +42,16 @@ struct Schedule {
 
 struct Entry {
     due: Instant,
-    interval: Duration,
+    /// Default: a quarter of the lifetime.
+    interval: Option<Duration>,
     settings: Settings,
     link: Weak<IdleLink>,
 }
 
 impl Connection {
-    /// Keeps the connection alive until it is dropped: it never stays idle for much longer than `interval`.
-    pub(super) fn keep_alive(&mut self, interval: Duration) -> io::Result<()> {
+    /// Keeps the connection alive until it is dropped: it never stays idle for much longer than `interval`, or a quarter of
+    /// its lifetime.
+    pub(super) fn keep_alive(&mut self, interval: Option<Duration>) -> io::Result<()> {
         let mut schedule = schedule();
         schedule.see_to_thread()?;
         let link = Arc::downgrade(&self.share_idle_link());
@@ -98,7 +106,7 @@ fn keep_alive() {
         if let Some(link) = entry.link.upgrade() {
             // The application's logger may panic, which must not end the thread for all others.
             let next = contained(|| look_after(&link, &entry));
-            entry.due = next.unwrap_or_else(|| later(Instant::now(), entry.interval));
+            entry.due = next.unwrap_or_else(|| later(Instant::now(), entry.interval.unwrap_or(AFTER_PANIC)));
         }
         schedule = self::schedule();
         schedule.entries.push(entry);
@@ -111,9 +119,11 @@ fn look_after(idle: &IdleLink, entry: &Entry) -> Instant {
     let mut slot = idle.lock();
     let Some(link) = slot.as_mut() else {
         // In an exchange, or closed. Half of the lifetime is the least that a link may be idle.
-        return later(Instant::now(), (*interval).min(settings.lifetime / 2));
+        let lifetime = settings.lifetime();
+        return later(Instant::now(), interval.unwrap_or(lifetime / 4).min(lifetime / 2));
     };
-    let interval = (*interval).min(link.longest_idle(settings.lifetime));
+    let interval = interval.unwrap_or(link.lifetime(settings) / 4).min(link.longest_idle(settings));
+    let interval = interval.max(SHORTEST_INTERVAL);
     let due = later(link.last_used, interval);
     if due > Instant::now() {
         return due;

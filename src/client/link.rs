@@ -18,6 +18,9 @@ const UNASKED_BYTES: usize = 64 << 10;
 /// The shortest time before the lifetime's end that is left unused.
 const SHORTEST_MARGIN: Duration = Duration::from_millis(20);
 
+/// Bytes of a forward-secret session's ping.
+const FRAME_OVERHEAD: usize = 25;
+
 /// Where a link waits between exchanges, so that it can be kept alive. It is never locked for long.
 pub(super) type IdleLink = Mutex<Option<Link>>;
 
@@ -52,16 +55,41 @@ impl Link {
         link.receive(input, settings, Phase::Establishment, deadline, |_| Ok(()))?;
         link.last_used = Instant::now();
         link.round_trip = link.round_trip.max(link.last_used - connected);
+        if link.session.is_forward_secret() {
+            // It shows the server that this is no replay. Its pong comes before the first response.
+            let mut proof = Vec::new();
+            link.session.ping(&mut proof);
+            let sent = link.transport.send(&proof, deadline);
+            sent.map_err(|error| settings.io_error(Phase::Establishment, error))?;
+        }
         Ok(link)
     }
 
-    /// How long the link may be idle: shorter than the `lifetime` by what a message and the news of its end take.
-    pub(super) fn longest_idle(&self, lifetime: Duration) -> Duration {
+    /// The lifetime of the connection: the server's, if it says it and no shorter one was set.
+    pub(super) fn lifetime(&self, settings: &Settings) -> Duration {
+        match self.session.server_limits() {
+            Some(limits) => settings.lifetime.map_or(limits.lifetime, |own| own.min(limits.lifetime)),
+            None => settings.lifetime(),
+        }
+    }
+
+    /// Bytes of the largest message: the server's limit, if it says it and no smaller one was set.
+    pub(super) fn max_message_size(&self, settings: &Settings) -> u64 {
+        let own = settings.max_message_size.map(|own| own as u64);
+        match self.session.server_limits() {
+            Some(limits) => own.map_or(limits.max_message_size, |own| own.min(limits.max_message_size)),
+            None => settings.max_message_size() as u64,
+        }
+    }
+
+    /// How long the link may be idle: shorter than the lifetime by what a message and the news of its end take.
+    pub(super) fn longest_idle(&self, settings: &Settings) -> Duration {
+        let lifetime = self.lifetime(settings);
         let margin = self.round_trip.saturating_mul(2).max(SHORTEST_MARGIN);
         lifetime.saturating_sub(margin).max(lifetime / 2)
     }
 
-    /// Reads until one event is there and gives it to `take`.
+    /// Reads until there is an event that somebody waits for, and gives it to `take`.
     ///
     /// The deadline is the transport's alone: the session would look at the clock before anybody has looked at the
     /// socket, where the answer may lie since before the deadline.
@@ -76,6 +104,11 @@ impl Link {
         loop {
             let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
                 Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
+                Ok((taken, ClientEvent::Pong | ClientEvent::Skipped(_))) => {
+                    input.consume(taken);
+                    continue;
+                }
+                Ok((_, ClientEvent::Goodbye)) => return Err(Error::Goodbye),
                 Ok((taken, event)) => {
                     let outcome = take(event);
                     input.consume(taken);
@@ -83,11 +116,26 @@ impl Link {
                 }
                 Err(fault) => return Err(settings.error(phase, fault)),
             };
-            match self.transport.receive(input.room(frame_length), deadline) {
-                Ok(0) => return Err(settings.io_error(phase, ErrorKind::UnexpectedEof.into())),
-                Ok(count) => input.received(count),
-                Err(error) => return Err(settings.io_error(phase, error)),
+            self.read(input, frame_length, settings, phase, deadline)?;
+        }
+    }
+
+    /// Reads what has arrived, or waits for it.
+    fn read(
+        &mut self,
+        input: &mut ReadBuffer,
+        frame_length: usize,
+        settings: &Settings,
+        phase: Phase,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        match self.transport.receive(input.room(frame_length), deadline) {
+            Ok(0) => Err(settings.io_error(phase, ErrorKind::UnexpectedEof.into())),
+            Ok(count) => {
+                input.received(count);
+                Ok(())
             }
+            Err(error) => Err(settings.io_error(phase, error)),
         }
     }
 
@@ -151,6 +199,7 @@ impl Link {
         loop {
             let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
                 Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
+                Ok((_, ClientEvent::Goodbye)) => return Err(Error::ClosedByServer { phase: Phase::Idle }),
                 Ok((taken, _)) if passed_over < UNASKED_BYTES => {
                     input.consume(taken);
                     passed_over += taken;
@@ -169,13 +218,43 @@ impl Link {
         }
     }
 
+    /// Waits for the pongs of all pings that were sent.
+    pub(super) fn receive_pongs(
+        &mut self,
+        input: &mut ReadBuffer,
+        settings: &Settings,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        while self.session.unanswered_pings() > 0 {
+            let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
+                Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
+                Ok((_, ClientEvent::Goodbye)) => return Err(Error::Goodbye),
+                Ok((taken, _)) => {
+                    input.consume(taken);
+                    continue;
+                }
+                Err(fault) => return Err(settings.error(Phase::Receive, fault)),
+            };
+            self.read(input, frame_length, settings, Phase::Receive, deadline)?;
+        }
+        Ok(())
+    }
+
     /// Finds out without waiting whether the idle link is in order, and pings.
     pub(super) fn refresh(&mut self, input: &mut ReadBuffer, settings: &Settings) -> Result<(), Error> {
         self.pass_over_unasked(input, settings)?;
-        let mut ping = Vec::with_capacity(1);
+        if self.session.unanswered_pings() > 0 {
+            // The last ping's pong has had an interval to come.
+            return Err(settings.io_error(Phase::Idle, ErrorKind::TimedOut.into()));
+        }
+        let mut ping = Vec::with_capacity(FRAME_OVERHEAD);
         self.session.ping(&mut ping);
-        // If the socket takes not even this byte, the server has enough of ours to read.
-        self.transport.send_now(&ping).map_err(|error| settings.io_error(Phase::Send, error))?;
+        let sent = self.transport.send_now(&ping).map_err(|error| settings.io_error(Phase::Send, error))?;
+        // If the socket takes not even a classic ping's byte, the server has enough of ours to read. A part of a frame
+        // must not be left behind.
+        if sent < ping.len() && self.session.is_forward_secret() {
+            return Err(settings.io_error(Phase::Idle, ErrorKind::TimedOut.into()));
+        }
         self.last_used = Instant::now();
         Ok(())
     }

@@ -149,8 +149,8 @@ impl Pipeline<'_> {
         while self.output.len() < BATCH && self.pending.len() < IN_FLIGHT {
             let Some(message) = messages.next() else { break };
             let message = message.as_ref();
-            let limit = self.settings.max_message_size;
-            if message.len() > limit {
+            let limit = self.link.max_message_size(&self.settings);
+            if message.len() as u64 > limit {
                 self.pending.push_back(Pending::TooLarge { size: message.len() });
                 continue;
             }
@@ -158,7 +158,7 @@ impl Pipeline<'_> {
             self.link.session.send(message, self.output).map_err(|_| Error::TooLarge {
                 phase: Phase::Send,
                 size: message.len() as u64,
-                limit: limit as u64,
+                limit,
             })?;
             self.sealed += (self.output.len() - before) as u64;
             self.pending.push_back(Pending::Sealed { end: self.sealed });
@@ -194,7 +194,7 @@ impl Pipeline<'_> {
 
     /// Gives the results of messages that were not sent, as far as it is their turn.
     fn give_unsent(&mut self, each: &mut impl FnMut(Result<&[u8], Error>)) {
-        let limit = self.settings.max_message_size as u64;
+        let limit = self.link.max_message_size(&self.settings);
         while let Some(Pending::TooLarge { size }) = self.pending.front() {
             each(Err(Error::TooLarge { phase: Phase::Send, size: *size as u64, limit }));
             self.pending.pop_front();
@@ -208,6 +208,11 @@ impl Pipeline<'_> {
         while self.is_response_outstanding() {
             let frame_length = match self.link.session.receive(self.input.filled_mut(), Instant::now()) {
                 Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
+                Ok((taken, ClientEvent::Pong | ClientEvent::Skipped(_))) => {
+                    self.input.consume(taken);
+                    continue;
+                }
+                Ok((_, ClientEvent::Goodbye)) => return Err(Error::Goodbye),
                 Ok((taken, event)) => {
                     match event {
                         ClientEvent::Response(text) => each(Ok(text)),

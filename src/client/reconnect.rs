@@ -45,7 +45,7 @@ impl Connection {
             return Err(Error::Closed);
         }
         match &self.link {
-            Some(link) if link.last_used.elapsed() >= link.longest_idle(self.settings.lifetime) => {
+            Some(link) if link.last_used.elapsed() >= link.longest_idle(&self.settings) => {
                 debug!(target: LOG, "connecting anew: idle for nearly the connection's lifetime");
             }
             _ => match self.look() {
@@ -101,7 +101,7 @@ impl Connection {
         self.target.trying(addr);
         self.input.clear();
         self.output.clear();
-        let session = self.target.session(settings.max_message_size, &mut self.output)?;
+        let session = self.target.session(settings, &mut self.output)?;
         let link = Link::establish(addr, session, &self.output, &mut self.input, settings, deadline)?;
         self.link = Some(link);
         self.target.accepted(addr);

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::protocol::{ClientFault, later};
-use crate::{Error, Phase};
+use crate::{Error, ForwardSecrecy, Phase};
 
 /// The target of the client's log lines.
 pub(super) const LOG: &str = "falcotcp_sync::client";
@@ -13,12 +13,24 @@ pub(super) const LOG: &str = "falcotcp_sync::client";
 pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
-    pub(super) max_message_size: usize,
-    pub(super) lifetime: Duration,
+    /// What was set; a server that says its own limit and lifetime makes the defaults superfluous.
+    pub(super) max_message_size: Option<usize>,
+    pub(super) lifetime: Option<Duration>,
     pub(super) reconnect: bool,
+    pub(super) forward_secrecy: ForwardSecrecy,
 }
 
 impl Settings {
+    /// The largest response, and the largest message to a server that does not say its limit.
+    pub(super) fn max_message_size(&self) -> usize {
+        self.max_message_size.unwrap_or(16 << 20)
+    }
+
+    /// The lifetime of connections to a server that does not say it.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.lifetime.unwrap_or(Duration::from_secs(60))
+    }
+
     /// By when an exchange that begins now must be complete.
     pub(super) fn deadline(&self) -> Instant {
         later(Instant::now(), self.request_timeout)
@@ -30,7 +42,7 @@ impl Settings {
             ClientFault::NotForwardSecret => Error::NotForwardSecret,
             ClientFault::NotAuthentic | ClientFault::Malformed => Error::NotAuthentic,
             ClientFault::TooLarge { size } => {
-                Error::TooLarge { phase, size, limit: self.max_message_size as u64 }
+                Error::TooLarge { phase, size, limit: self.max_message_size() as u64 }
             }
             ClientFault::Unasked => Error::Unasked,
             ClientFault::TimedOut => Error::TimedOut { phase, limit: self.limit(phase) },
@@ -77,9 +89,10 @@ mod tests {
         let settings = Settings {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
-            max_message_size: 0,
-            lifetime: Duration::from_secs(60),
+            max_message_size: None,
+            lifetime: None,
             reconnect: false,
+            forward_secrecy: ForwardSecrecy::default(),
         };
         for phase in [Phase::Connect, Phase::Establishment, Phase::Idle, Phase::Send, Phase::Receive] {
             let of_tcp = settings.io_error(phase, io::Error::from_raw_os_error(110));

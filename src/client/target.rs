@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use getrandom::SysRng;
 use parking_lot::Mutex;
 
+use super::settings::Settings;
 use crate::Error;
 use crate::protocol::{Cipher, ClientSession, NonceSequence};
 
@@ -76,13 +77,13 @@ impl Target {
     }
 
     /// A new session, and its establishment appended to `output`.
-    pub(super) fn session(
-        &self,
-        max_message_size: usize,
-        output: &mut Vec<u8>,
-    ) -> Result<ClientSession, Error> {
-        let mut session =
-            ClientSession::new(Arc::clone(&self.cipher), NonceSequence::new()?, max_message_size);
+    pub(super) fn session(&self, settings: &Settings, output: &mut Vec<u8>) -> Result<ClientSession, Error> {
+        let mut session = ClientSession::with_policy(
+            Arc::clone(&self.cipher),
+            NonceSequence::new()?,
+            settings.max_message_size(),
+            settings.forward_secrecy,
+        );
         session.establish(&mut SysRng, output).map_err(Error::random)?;
         Ok(session)
     }

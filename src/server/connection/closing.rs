@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::buffers::Unsent;
 use super::exchange::{TURN_BYTES, write_what_fits};
 use super::{Connection, Next, Scratch};
-use crate::server::shared::End;
+use crate::server::shared::{End, ServerCounters};
 
 /// How long a peer in the middle of sending too much may go on until it reads our answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -61,30 +62,28 @@ impl Connection {
         self.closing = Closing::LingerAfterOutput;
     }
 
-    /// Lets the connection end at its next turn with a goodbye, if the session says one and the peer reads. Answers that are
-    /// outstanding are not waited for: their messages are rejected.
-    pub(in crate::server) fn begin_goodbye(&mut self, end: End) -> bool {
-        let says_goodbye = self.session.says_goodbye() && !self.wants_to_write() && !self.is_ending();
-        if says_goodbye {
-            self.begin_ending(end);
-            self.ends = None;
-            self.close_outbox();
+    /// Says goodbye outside of a turn, as far as the socket takes it at once, and lingers from then on; counted as `end`. Not
+    /// if the session has nothing to say, or the peer does not read. Answers that are outstanding are not waited for: their
+    /// messages are rejected.
+    pub(in crate::server) fn say_goodbye(&mut self, end: End, counters: &ServerCounters) -> bool {
+        if !self.session.says_goodbye() || self.is_ending() {
+            return false;
         }
-        says_goodbye
+        self.close_outbox();
+        let mut output = self.unsent.as_slice().to_vec();
+        self.session.goodbye(&mut output);
+        let is_said = write_what_fits(&mut self.stream, &output).is_ok_and(|sent| sent == output.len())
+            && self.half_close(Until::GoodbyeIsRead, Instant::now() + LINGER_AFTER_GOODBYE).is_ok();
+        if is_said {
+            self.unsent = Unsent::default();
+            counters.record_end(self.end(end));
+        }
+        is_said
     }
 
-    /// Says goodbye outside of a turn, since the server's threads end, as far as the socket takes it at once. Whether the
-    /// peer is to have a while for reading it.
-    pub(in crate::server) fn say_goodbye_now(&mut self) -> bool {
-        if self.closing == Closing::Lingering(Until::GoodbyeIsRead) {
-            return true;
-        }
-        let mut output = self.unsent.as_slice().to_vec();
-        self.close_outbox();
-        self.session.goodbye(&mut output);
-        self.session.has_said_goodbye()
-            && write_what_fits(&mut self.stream, &output).is_ok_and(|sent| sent == output.len())
-            && self.half_close(Until::GoodbyeIsRead, Instant::now() + LINGER_AFTER_GOODBYE).is_ok()
+    /// Whether its peer is still to have a while for reading a goodbye.
+    pub(in crate::server) fn is_goodbye_said(&self) -> bool {
+        self.closing == Closing::Lingering(Until::GoodbyeIsRead)
     }
 
     /// Sends our FIN behind the last answer and gives the peer a while to read it.

@@ -152,7 +152,8 @@ impl Connection {
                     let handled = handle(scratch.handler, request, &mut writer, place, scratch.counters);
                     self.answer_with(writer, &handled, &mut scratch.nonces);
                 }
-                ServerEvent::Ping => scratch.counters.pings.add(1),
+                // The one that proves a forward-secret session is not the application's.
+                ServerEvent::Ping => scratch.counters.pings.add(u64::from(was_established)),
                 ServerEvent::Skipped(kind) => self.repeats.record_skipped(self.peer, kind),
                 ServerEvent::Established | ServerEvent::OfferAnswered => {}
                 ServerEvent::Rejected(rejection) => {

@@ -124,7 +124,8 @@ impl Worker<'_> {
             return self.remove(table, token, connection, End::Closed);
         }
         if was_overdue && is_overdue && (is_arrived_read || connection.is_lingering()) {
-            if connection.begin_goodbye(End::Expired) {
+            let counters = &self.pool.counters.server;
+            if !connection.wants_to_write() && connection.say_goodbye(End::Expired, counters) {
                 return table.put_back(token, connection, true);
             }
             return self.remove(table, token, connection, End::Expired);
@@ -142,10 +143,11 @@ impl Worker<'_> {
                 table.put_back(token, connection, true);
             }
             StopPhase::Draining if !again && connection.is_quiescent() && !connection.is_ending() => {
-                if connection.begin_goodbye(End::Drained) {
+                let counters = &self.pool.counters.server;
+                if connection.say_goodbye(End::Drained, counters) {
                     table.put_back(token, connection, true);
                 } else if connection.begin_lingering_at_stop(self.scratch.now) {
-                    self.pool.counters.server.record_end(End::Drained);
+                    counters.record_end(End::Drained);
                     table.put_back(token, connection, true);
                 } else {
                     self.remove(table, token, connection, End::Drained);

@@ -52,8 +52,8 @@ pub(in crate::server) struct Remote {
 }
 
 impl Remote {
-    fn new() -> io::Result<Self> {
-        let table = Table::new()?;
+    fn new(counters: &Arc<Counters>) -> io::Result<Self> {
+        let table = Table::new(counters)?;
         Ok(Self { mailbox: table.mailbox(), table: Mutex::new(table) })
     }
 }
@@ -66,12 +66,13 @@ impl Pool {
         keyring: Arc<Keyring>,
         acceptor: Waker,
     ) -> io::Result<Self> {
+        let counters = Arc::new(Counters::new(workers));
         Ok(Self {
             handler,
             deferral,
             keyring,
-            counters: Arc::new(Counters::new(workers)),
-            workers: (0..workers).map(|_| Remote::new()).collect::<io::Result<_>>()?,
+            workers: (0..workers).map(|_| Remote::new(&counters)).collect::<io::Result<_>>()?,
+            counters,
             injector: crossbeam_channel::unbounded(),
             parting: Mutex::default(),
             clock: WatchdogClock::new(acceptor),
@@ -179,12 +180,15 @@ impl Pool {
 
     /// Ends connections that are left when the server's threads end. Not to be called while a table is locked.
     pub(in crate::server) fn part(&self, left: Vec<Ended>) {
-        self.record_ended(&left);
-        for mut ended in left {
-            if ended.0.say_goodbye_now() {
-                self.parting.lock().push(ended);
+        let mut ended = Vec::new();
+        for (mut connection, end) in left {
+            if connection.say_goodbye(end, &self.counters.server) || connection.is_goodbye_said() {
+                self.parting.lock().push((connection, end));
+            } else {
+                ended.push((connection, end));
             }
         }
+        self.record_ended(&ended);
     }
 
     /// Gives the peers of those that have said goodbye a while to read it.
@@ -222,7 +226,7 @@ impl Pool {
 /// closed in their turn when it is.
 pub(in crate::server) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
     let is_over = |connection: &Connection| connection.is_key_withdrawn() && !connection.has_answers_out();
-    table.begin_goodbye_if(is_over, End::Withdrawn);
+    table.say_goodbye_if(is_over, End::Withdrawn);
     table.take_if(is_over).into_iter().map(|(connection, _)| (connection, End::Withdrawn)).collect()
 }
 

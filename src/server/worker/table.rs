@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::mailbox::Mailbox;
 use super::timers::Timers;
 use crate::server::connection::{Connection, Ended, Owner};
-use crate::server::shared::{End, Waker};
+use crate::server::shared::{Counters, End, Waker};
 
 /// The token of the waker; slots count from 0 and never get there.
 const WAKER: Token = Token(usize::MAX);
@@ -41,6 +41,7 @@ pub(in crate::server) struct Table {
     poll: Poll,
     events: Events,
     mailbox: Arc<Mailbox<Delivery>>,
+    counters: Arc<Counters>,
     slots: Vec<Slot>,
     vacant: Vec<usize>,
     /// Slots in the state `Ready`, each once, in the order of their turns.
@@ -78,13 +79,14 @@ enum State {
 }
 
 impl Table {
-    pub(in crate::server) fn new() -> io::Result<Self> {
+    pub(in crate::server) fn new(counters: &Arc<Counters>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(mio::Waker::new(poll.registry(), WAKER)?);
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS),
             mailbox: Arc::new(Mailbox::new(waker)),
+            counters: Arc::clone(counters),
             slots: Vec::new(),
             vacant: Vec::new(),
             ready: VecDeque::new(),
@@ -197,8 +199,9 @@ impl Table {
             slot.timer = None;
             match &mut slot.connection {
                 Some(connection) if slot.state == State::Idle && connection.is_over(now) => {
-                    if connection.begin_goodbye(End::Expired) {
-                        self.make_ready(index);
+                    let can_write = !connection.wants_to_write();
+                    if can_write && connection.say_goodbye(End::Expired, &self.counters.server) {
+                        self.arm(index);
                         continue;
                     }
                     expired.extend(slot.connection.take().map(|connection| (connection, End::Expired)));
@@ -233,14 +236,14 @@ impl Table {
         }
     }
 
-    /// Gives those for which `is_over` holds and that say goodbye a turn for that.
-    pub(super) fn begin_goodbye_if(&mut self, is_over: impl Fn(&Connection) -> bool, end: End) {
+    /// Lets those for which `is_over` holds say goodbye, if they do.
+    pub(super) fn say_goodbye_if(&mut self, is_over: impl Fn(&Connection) -> bool, end: End) {
         for index in 0..self.slots.len() {
             if let Some(connection) = &mut self.slots[index].connection
                 && is_over(connection)
-                && connection.begin_goodbye(end)
+                && connection.say_goodbye(end, &self.counters.server)
             {
-                self.make_ready(index);
+                self.arm(index);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Peer, key, server};
 use falcotcp_sync::protocol::{Cipher, NonceSequence, ResponseWriter};
-use falcotcp_sync::{Client, Error};
+use falcotcp_sync::{Client, Error, ForwardSecrecy};
 
 const SHORT: Duration = Duration::from_millis(200);
 

@@ -10,11 +10,11 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, key};
+use common::{PATIENCE, eventually, key};
 use falcotcp_sync::Client;
 use falcotcp_sync::protocol::{Cipher, NonceSequence, ResponseWriter};
 
-const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the process that is stopped finds its server.
 const SERVER: &str = "FALCOTCP_TEST_SERVER";
@@ -29,7 +29,7 @@ fn the_client_that_is_stopped() {
         .request_timeout(TIMEOUT)
         .connect(addr)
         .expect("the acceptance came in time");
-    assert_eq!(client.message(b"good").expect("the answer came in time"), vec![7; 300_000]);
+    assert_eq!(client.message(b"good").expect("the answer came in time"), vec![7; 50_000]);
 }
 
 #[test]
@@ -46,17 +46,25 @@ fn answers_that_came_while_the_process_was_stopped_are_taken() {
     stream.read_exact(&mut [0; 157]).expect("an establishment");
     answer_while_stopped(&pid, &mut stream, &[0xFF]);
     stream.read_exact(&mut [0; 9 + 28 + 4]).expect("a message");
-    // So large that it is not read at once.
-    answer_while_stopped(&pid, &mut stream, &response(&vec![7; 300_000]));
+    // So large that it takes several reads, and small enough for all of it to lie in the socket.
+    answer_while_stopped(&pid, &mut stream, &response(&vec![7; 50_000]));
     assert!(has_succeeded(&mut child));
 }
 
 fn answer_while_stopped(pid: &str, stream: &mut TcpStream, answer: &[u8]) {
     // It may just be on its way from sending to waiting.
-    thread::sleep(TIMEOUT / 10);
+    thread::sleep(TIMEOUT / 20);
     signal("-STOP", pid);
+    eventually("each of its threads has stopped", || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which is in brackets.
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        })
+    });
     stream.write_all(answer).expect("answering");
-    thread::sleep(TIMEOUT + TIMEOUT / 5);
+    thread::sleep(TIMEOUT + TIMEOUT / 10);
     signal("-CONT", pid);
 }
 

@@ -44,8 +44,9 @@ enum State {
     Closed,
 }
 
-/// What [`ClientSession::receive`] found at the start of its input.
-#[derive(Debug, PartialEq, Eq)]
+/// What [`ClientSession::receive`] found at the start of its input. `Debug` and `Display` show a response's length only.
+#[derive(PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientEvent<'a> {
     /// No whole frame yet; nothing was taken.
     NeedMore {
@@ -61,6 +62,34 @@ pub enum ClientEvent<'a> {
     /// An empty response that answers nothing, as the published Python server sends to clients that are idle. It says
     /// nothing and can be passed over.
     Unasked,
+}
+
+impl fmt::Debug for ClientEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedMore { frame_length } => {
+                f.debug_struct("NeedMore").field("frame_length", frame_length).finish()
+            }
+            Self::Established => f.write_str("Established"),
+            Self::Response(text) => f.debug_struct("Response").field("len", &text.len()).finish(),
+            Self::Rejected => f.write_str("Rejected"),
+            Self::Unasked => f.write_str("Unasked"),
+        }
+    }
+}
+
+impl fmt::Display for ClientEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedMore { frame_length } => {
+                write!(f, "no whole frame yet, of {frame_length} bytes or more")
+            }
+            Self::Established => f.write_str("established"),
+            Self::Response(text) => write!(f, "a response of {} bytes", text.len()),
+            Self::Rejected => f.write_str("a message was rejected"),
+            Self::Unasked => f.write_str("an empty response that answers nothing"),
+        }
+    }
 }
 
 /// Why a session can't go on: the connection must be closed and nothing of it used again.

@@ -1,5 +1,6 @@
 //! The server's side of one connection, as a state machine.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,8 +76,9 @@ impl Default for SessionSettings {
     }
 }
 
-/// What [`ServerSession::receive`] found at the start of its input.
-#[derive(Debug, PartialEq, Eq)]
+/// What [`ServerSession::receive`] found at the start of its input. `Debug` and `Display` show a message's length only.
+#[derive(PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ServerEvent<'a> {
     /// No whole frame yet; nothing was taken.
     NeedMore {
@@ -104,6 +106,7 @@ pub enum ServerEvent<'a> {
 
 /// Why a message was answered with the empty response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rejection {
     /// Its length has no room for nonce and tag.
     TooShort,
@@ -113,6 +116,7 @@ pub enum Rejection {
 
 /// Why a connection is closed in silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Refusal {
     /// Something else than an establishment came first.
     NotAnEstablishment,
@@ -133,6 +137,7 @@ pub struct Deadline {
 
 /// What ran out for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Expiry {
     /// The time for the establishment.
     Handshake,
@@ -140,6 +145,69 @@ pub enum Expiry {
     Lifetime,
     /// The time in which the peer must take something of a response.
     Write,
+}
+
+impl fmt::Debug for ServerEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedMore { frame_length } => {
+                f.debug_struct("NeedMore").field("frame_length", frame_length).finish()
+            }
+            Self::Established => f.write_str("Established"),
+            Self::Message(text) => f.debug_struct("Message").field("len", &text.len()).finish(),
+            Self::Ping => f.write_str("Ping"),
+            Self::Skipped(kind) => f.debug_tuple("Skipped").field(kind).finish(),
+            Self::Rejected(rejection) => f.debug_tuple("Rejected").field(rejection).finish(),
+            Self::TooLarge { length } => f.debug_struct("TooLarge").field("length", length).finish(),
+            Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
+        }
+    }
+}
+
+impl fmt::Display for ServerEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedMore { frame_length } => {
+                write!(f, "no whole frame yet, of {frame_length} bytes or more")
+            }
+            Self::Established => f.write_str("established"),
+            Self::Message(text) => write!(f, "a message of {} bytes", text.len()),
+            Self::Ping => f.write_str("a ping"),
+            Self::Skipped(kind) => write!(f, "skipped a byte of the unregistered type {kind}"),
+            Self::Rejected(rejection) => write!(f, "a message was rejected: {rejection}"),
+            Self::TooLarge { length } => write!(f, "a message of {length} sealed bytes is over the limit"),
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooShort => "it is too short to hold a nonce and a tag",
+            Self::NotAuthentic => "it does not open under the connection's key",
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAnEstablishment => "something else than an establishment came first",
+            Self::NotAuthentic => "the establishment does not open under a key that is accepted",
+            Self::Closed => "the session has ended before",
+        })
+    }
+}
+
+impl fmt::Display for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Handshake => "the time for its establishment is over",
+            Self::Lifetime => "its lifetime since the last interaction is over",
+            Self::Write => "the time in which the peer must take something of a response is over",
+        })
+    }
 }
 
 impl ServerSession {
@@ -348,6 +416,16 @@ mod tests {
         let (_, event) = session.receive(&mut opening, &mut Vec::new(), Instant::now());
         assert_eq!(event, ServerEvent::Established);
         session
+    }
+
+    #[test]
+    fn events_show_lengths_and_no_plaintext() {
+        let mut text = *b"ABCDE";
+        let event = ServerEvent::Message(&mut text);
+        assert_eq!(format!("{event:?} {event}"), "Message { len: 5 } a message of 5 bytes");
+        let mut text = *b"ABCDE";
+        let event = crate::protocol::ClientEvent::Response(&mut text);
+        assert_eq!(format!("{event:?} {event}"), "Response { len: 5 } a response of 5 bytes");
     }
 
     #[test]

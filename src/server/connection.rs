@@ -161,7 +161,7 @@ impl Connection {
     }
 
     pub(super) fn log_expiry(&self) {
-        debug!(target: LOG, "{}: closed at its deadline: {:?}", self.peer, self.deadline().expiry);
+        debug!(target: LOG, "{}: closed at its deadline: {}", self.peer, self.deadline().expiry);
     }
 
     pub(super) fn note_withdrawal(&self, work: &Workspace<'_>) {

@@ -142,7 +142,7 @@ impl Connection {
                 }
                 ServerEvent::Established => debug!(target: LOG, "{}: established", self.peer),
                 ServerEvent::Rejected(reason) => {
-                    warn!(target: LOG, "{}: a message was rejected: {reason:?}", self.peer);
+                    warn!(target: LOG, "{}: a message was rejected: {reason}", self.peer);
                     work.side.counters.rejected.add(1);
                 }
                 ServerEvent::TooLarge { length } => {
@@ -153,7 +153,7 @@ impl Connection {
                     return Ok(Progress::Ended);
                 }
                 ServerEvent::Refused(reason) => {
-                    warn!(target: LOG, "{}: refused: {reason:?}", self.peer);
+                    warn!(target: LOG, "{}: refused: {reason}", self.peer);
                     work.side.counters.unauthenticated.add(1);
                     return Ok(Progress::Refused);
                 }

@@ -1,5 +1,6 @@
 //! What a server does with a message.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 pub use crate::protocol::Response;
@@ -42,8 +43,8 @@ where
     }
 }
 
-/// One message and where it came from.
-#[derive(Debug, Clone, Copy)]
+/// One message and where it came from. `Debug` shows the message's length only.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub(super) message: &'a [u8],
     pub(super) key_name: &'a str,
@@ -71,6 +72,17 @@ impl<'a> Request<'a> {
     /// The connection that the message came over.
     pub fn connection_id(&self) -> ConnectionId {
         self.connection
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("len", &self.message.len())
+            .field("key_name", &self.key_name)
+            .field("peer", &self.peer)
+            .field("connection", &self.connection)
+            .finish()
     }
 }
 

@@ -152,6 +152,7 @@ impl ServerEnd {
             ServerEvent::Rejected(rejection) => (Served::Rejected(rejection), &EMPTY_RESPONSE),
             ServerEvent::TooLarge { length } => (Served::TooLarge(length), &EMPTY_RESPONSE),
             ServerEvent::Refused(refusal) => (Served::Refused(refusal), &[]),
+            unknown => panic!("an event that no test knows: {unknown}"),
         };
         assert_eq!(&self.output[said..], answer, "{seen:?} says exactly this by itself");
         self.needs = None;
@@ -258,6 +259,7 @@ impl ClientEnd {
             Ok((taken, ClientEvent::Response(text))) => (taken, Received::Response(text.to_vec()), 1),
             Ok((taken, ClientEvent::Rejected)) => (taken, Received::Rejected, 1),
             Ok((taken, ClientEvent::Unasked)) => (taken, Received::Unasked, 0),
+            Ok((_, unknown)) => panic!("an event that no test knows: {unknown}"),
             Err(fault) => (0, Received::Fault(fault), 0),
         };
         assert_eq!(self.session.unanswered(), unanswered - answered, "{seen:?} answers {answered} messages");

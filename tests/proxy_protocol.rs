@@ -61,6 +61,36 @@ fn a_balancer_that_speaks_for_itself_is_the_peer() {
 }
 
 #[test]
+fn a_health_check_may_name_any_family_and_bring_a_block_of_any_length() {
+    let server = behind(&[LOCALHOST]);
+    for (family, length) in [(0x11, 12), (0x21, 0), (0x31, 5), (0xFF, 3), (0x00, 300), (0x11, u16::MAX)] {
+        let mut peer = Peer::connect(server.local_addr());
+        peer.send(b"\r\n\r\n\0\r\nQUIT\n\x20");
+        peer.send(&[family]);
+        peer.send(&length.to_be_bytes());
+        peer.send(&vec![0xC0; length.into()]);
+        peer.send(&establishment(&key()));
+        assert_eq!(peer.receive(1), [0xFF], "family {family:#x}, {length} bytes");
+        let own = peer.stream.local_addr().expect("an address").to_string();
+        assert_eq!(peer.exchange(b"who?"), Some(own.into_bytes()));
+    }
+    assert_eq!(server.stats().unauthenticated, 0);
+}
+
+#[test]
+fn an_ipv4_address_is_told_as_one_by_a_header_of_ipv6() {
+    let server = behind(&[LOCALHOST]);
+    let mut peer = Peer::connect(server.local_addr());
+    peer.send(b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24");
+    peer.send(&Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets());
+    peer.send(&[0; 16]);
+    peer.send(&[0x0F, 0xA0, 0x01, 0xBB]);
+    peer.send(&establishment(&key()));
+    assert_eq!(peer.receive(1), [0xFF]);
+    assert_eq!(peer.exchange(b"who?").as_deref(), Some(&b"192.0.2.1:4000"[..]));
+}
+
+#[test]
 fn a_balancers_connection_without_a_header_is_refused_in_silence() {
     let server = behind(&[LOCALHOST]);
     for start in [&establishment(&key())[..], b"PROXY TCP4 192.0.2.1 192.0.2.2 4000 443\r\n"] {

@@ -146,7 +146,9 @@ impl Acceptor {
                 return;
             }
             match self.listener.accept() {
-                Ok((stream, peer)) => {
+                Ok((stream, mut peer)) => {
+                    // An IPv4 peer of a listener for both is one of IPv6 otherwise, and matches nobody's rules.
+                    peer.set_ip(peer.ip().to_canonical());
                     self.end_pause();
                     self.deal(shared, stream, peer);
                 }
@@ -196,17 +198,14 @@ impl Acceptor {
         }
         self.connections += 1;
         let index = shared.loads.least();
-        let is_local = stream.local_addr().is_ok_and(|here| here.ip() == peer.ip());
+        let is_local = stream.local_addr().is_ok_and(|here| here.ip().to_canonical() == peer.ip());
         let lease = Lease::new(&shared.loads, index, is_local);
         let id = ConnectionId(self.connections);
         let session = self.settings.session.clone();
         let connection = Connection::new(stream, peer, id, session, lease, Instant::now());
         #[cfg(feature = "proxy-protocol")]
-        let connection = if self.settings.proxies.contains(&peer.ip().to_canonical()) {
-            connection.behind_proxy()
-        } else {
-            connection
-        };
+        let connection =
+            if self.settings.proxies.contains(&peer.ip()) { connection.behind_proxy() } else { connection };
         shared.workers[index].deal(Dealt { connection: Box::new(connection), is_ready: false });
         shared.watch_if_serving(index);
     }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use common::{Peer, establishment, eventually, key, server};
+use common::{PATIENCE, Peer, establishment, eventually, key, server};
 use falcotcp_sync::{Handler, Request, Response, ServerHandle};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -25,9 +25,13 @@ impl Handler for Who {
 }
 
 fn behind(proxies: &[IpAddr]) -> ServerHandle {
+    server_behind(proxies, PATIENCE)
+}
+
+fn server_behind(proxies: &[IpAddr], handshake_timeout: Duration) -> ServerHandle {
     server(2)
         .proxy_protocol_from(proxies.iter().copied())
-        .handshake_timeout(Duration::from_millis(500))
+        .handshake_timeout(handshake_timeout)
         .bind("127.0.0.1:0")
         .expect("binding")
         .spawn(Who)
@@ -103,7 +107,7 @@ fn a_balancers_connection_without_a_header_is_refused_in_silence() {
 
 #[test]
 fn half_a_header_ends_at_the_deadline_of_the_establishment() {
-    let server = behind(&[LOCALHOST]);
+    let server = server_behind(&[LOCALHOST], Duration::from_millis(500));
     let mut peer = Peer::connect(server.local_addr());
     peer.send(&HEADER[..20]);
     peer.assert_closed_in_silence();

@@ -18,9 +18,9 @@ pub enum Error {
     Refused,
     /// The server holds the key but offers no forward-secret sessions, which the client requires. Nothing was sent.
     NotForwardSecret,
-    /// The empty response: the server did not process this message. Its handler may have failed, or the
-    /// message arrived damaged or over the server's limit. The client stays usable unless the server closes, or answered
-    /// before it had all of the message.
+    /// The empty response: the server has no answer to this message. Its handler may have failed, or the message arrived
+    /// damaged or over the server's limit. The client stays usable unless the server closes, or answered before it had all
+    /// of the message.
     Rejected,
     /// A time-out ran out. In [`Phase::Send`] and [`Phase::Receive`] the server may have processed the message.
     TimedOut {
@@ -62,7 +62,7 @@ pub enum Error {
         /// What it reported.
         source: Arc<io::Error>,
     },
-    /// The text of a key is not 64 hexadecimal digits.
+    /// A key is 64 hexadecimal digits as text, or 32 bytes as they are, and this is neither.
     InvalidKey {
         /// Bytes that were found.
         length: usize,
@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// A setting has a value that can't work.
     InvalidSetting {
-        /// The builder's setter.
+        /// The builder's setter, or `key name`.
         setting: &'static str,
         /// What it must be.
         requirement: &'static str,
@@ -88,6 +88,11 @@ pub enum Error {
     },
     /// The server has ended, so that nothing about it can be changed.
     Stopped,
+    /// A keyring has this key already, under another name.
+    KeyTaken {
+        /// That other name.
+        name: String,
+    },
     /// The operating system gave no random bytes.
     Random(Arc<io::Error>),
 }
@@ -139,6 +144,38 @@ impl Error {
         }
     }
 
+    /// What was going on; `None` where nothing was, as for a setting or a key.
+    pub fn phase(&self) -> Option<Phase> {
+        match self {
+            Self::Refused => Some(Phase::Establishment),
+            Self::Rejected | Self::NotAuthentic => Some(Phase::Receive),
+            Self::Unasked => Some(Phase::Idle),
+            Self::NotForwardSecret => Some(Phase::Establishment),
+            Self::Goodbye => Some(Phase::Receive),
+            Self::TimedOut { phase, .. }
+            | Self::TooLarge { phase, .. }
+            | Self::ClosedByServer { phase }
+            | Self::Io { phase, .. } => Some(*phase),
+            Self::Closed
+            | Self::Stopped
+            | Self::InvalidKey { .. }
+            | Self::KeyFile { .. }
+            | Self::InvalidSetting { .. }
+            | Self::KeyNameTaken { .. }
+            | Self::KeyTaken { .. }
+            | Self::Random(_) => None,
+        }
+    }
+
+    /// Whether a time-out ran out, one of this crate's or the operating system's own.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+
     /// Whether connecting again later can help.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(
@@ -168,6 +205,13 @@ impl fmt::Display for Phase {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.describe(f)?;
+        if self.was_sent() { f.write_str("; the message may have been processed") } else { Ok(()) }
+    }
+}
+
+impl Error {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str(
                 "the server refused the establishment: it holds another key, is full or stopping, or is no FalcoTCP server",
@@ -175,9 +219,9 @@ impl fmt::Display for Error {
             Self::NotForwardSecret => f.write_str(
                 "the server accepts the key but offers no forward secrecy, which this client requires: upgrade the server",
             ),
-            Self::Rejected => f.write_str(
-                "the server did not process the message (empty response): see the server's log for its reason",
-            ),
+            Self::Rejected => {
+                f.write_str("the server rejected the message (empty response): see its log for the reason")
+            }
             Self::TimedOut { phase, limit } => write!(f, "timed out after {limit:?} while {phase}"),
             Self::TooLarge { phase: Phase::Send, size, limit } => {
                 write!(f, "a message of {size} bytes is over the client's limit of {limit}: raise max_message_size")
@@ -194,7 +238,14 @@ impl fmt::Display for Error {
             Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
             Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
             Self::InvalidKey { length } => {
-                write!(f, "a key is 64 hexadecimal digits; found {length} bytes of something else")
+                write!(f, "a key is 64 hexadecimal digits, or 32 bytes as they are; found {length} bytes")?;
+                f.write_str(match length {
+                    32 => " as text: write a raw key as hexadecimal digits, or use Key::from_bytes",
+                    43 | 44 => ", as many as base64 of a key has: write it as hexadecimal digits",
+                    64 => " that are not all digits, or are no text",
+                    65 | 66 => ": is there a line break or 0x beside the digits?",
+                    _ => "",
+                })
             }
             Self::KeyFile { path, source } => write!(f, "key file {}: {source}", path.display()),
             Self::InvalidSetting { setting, requirement } => write!(f, "{setting} must be {requirement}"),
@@ -202,6 +253,9 @@ impl fmt::Display for Error {
                 write!(f, "a key named {name:?} is accepted already: withdraw it first, or choose another name")
             }
             Self::Stopped => f.write_str("the server has ended"),
+            Self::KeyTaken { name } => {
+                write!(f, "this key is accepted already, under the name {name:?}: withdraw that first")
+            }
             Self::Random(source) => write!(f, "the operating system gave no random bytes: {source}"),
         }
     }
@@ -212,6 +266,111 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } | Self::KeyFile { source, .. } | Self::Random(source) => Some(&**source),
             _ => None,
+        }
+    }
+}
+
+/// For functions that fail with [`io::Error`]: its kind says what this error comes closest to, and it holds the error.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Refused => io::ErrorKind::ConnectionRefused,
+            Error::Rejected => io::ErrorKind::Other,
+            Error::NotForwardSecret => io::ErrorKind::Unsupported,
+            Error::Goodbye => io::ErrorKind::ConnectionAborted,
+            Error::Stopped => io::ErrorKind::NotConnected,
+            Error::TimedOut { .. } => io::ErrorKind::TimedOut,
+            Error::TooLarge { phase: Phase::Send, .. }
+            | Error::InvalidKey { .. }
+            | Error::InvalidSetting { .. } => io::ErrorKind::InvalidInput,
+            Error::TooLarge { .. } | Error::NotAuthentic | Error::Unasked => io::ErrorKind::InvalidData,
+            Error::ClosedByServer { .. } => io::ErrorKind::ConnectionAborted,
+            Error::Closed => io::ErrorKind::NotConnected,
+            Error::Io { source, .. } | Error::KeyFile { source, .. } | Error::Random(source) => source.kind(),
+            Error::KeyNameTaken { .. } | Error::KeyTaken { .. } => io::ErrorKind::AlreadyExists,
+        };
+        Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PHASES: [Phase; 7] = [
+        Phase::Bind,
+        Phase::Spawn,
+        Phase::Connect,
+        Phase::Establishment,
+        Phase::Idle,
+        Phase::Send,
+        Phase::Receive,
+    ];
+
+    /// Every variant, in every phase that it can name.
+    fn all() -> Vec<Error> {
+        let source = || Arc::new(io::Error::from(io::ErrorKind::WouldBlock));
+        let limit = Duration::from_secs(1);
+        let mut all = vec![
+            Error::Refused,
+            Error::Rejected,
+            Error::NotAuthentic,
+            Error::Unasked,
+            Error::Closed,
+            Error::InvalidKey { length: 5 },
+            Error::KeyFile { path: "key".into(), source: source() },
+            Error::InvalidSetting { setting: "workers", requirement: "at least 1" },
+            Error::KeyNameTaken { name: "default".to_owned() },
+            Error::KeyTaken { name: "default".to_owned() },
+            Error::Random(source()),
+        ];
+        for phase in PHASES {
+            all.push(Error::TimedOut { phase, limit });
+            all.push(Error::TooLarge { phase, size: 2, limit: 1 });
+            all.push(Error::ClosedByServer { phase });
+            all.push(Error::Io { phase, source: source() });
+        }
+        all
+    }
+
+    #[test]
+    fn the_text_says_that_a_message_may_have_been_processed_exactly_where_it_may() {
+        for error in all() {
+            let says = error.to_string().contains("may have been processed");
+            assert_eq!(says, error.was_sent(), "{error}");
+            assert!(!error.to_string().contains("did not process"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_sent_was_sent_in_a_phase_of_sending() {
+        for error in all().into_iter().filter(Error::was_sent) {
+            assert!(matches!(error.phase(), Some(Phase::Send | Phase::Receive)), "{error}");
+        }
+        for phase in PHASES {
+            assert_eq!(Error::ClosedByServer { phase }.phase(), Some(phase));
+        }
+        assert_eq!(Error::Closed.phase(), None);
+    }
+
+    #[test]
+    fn time_outs_are_told_whoever_ended_the_wait() {
+        let of_system = Error::io(Phase::Connect, io::ErrorKind::TimedOut.into());
+        assert!(of_system.is_timeout());
+        for error in all() {
+            assert_eq!(error.is_timeout(), matches!(error, Error::TimedOut { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_io_error_holds_the_error_and_the_kind_that_comes_closest() {
+        for error in all() {
+            let (text, is_timeout) = (error.to_string(), error.is_timeout());
+            let io_error = io::Error::from(error);
+            assert_eq!(io_error.to_string(), text);
+            assert_eq!(io_error.kind() == io::ErrorKind::TimedOut, is_timeout, "{text}");
+            let inner = io_error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
+            assert_eq!(inner.expect("the error itself").to_string(), text);
         }
     }
 }

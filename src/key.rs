@@ -1,9 +1,9 @@
 //! The shared secret key.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ctutils::CtEq;
@@ -11,7 +11,7 @@ use getrandom::SysRng;
 use rand_core::TryRng;
 use zeroize::Zeroizing;
 
-use crate::Error;
+use crate::{Error, key_file};
 
 /// Bytes of a key.
 const KEY_LENGTH: usize = 32;
@@ -52,7 +52,7 @@ impl Key {
         Self(Box::new(Zeroizing::new(bytes)))
     }
 
-    /// A key from 64 hexadecimal digits of either case.
+    /// A key from 64 hexadecimal digits of either case; [`str::parse`] does the same.
     ///
     /// # Errors
     /// [`Error::InvalidKey`] for any other length or character; the message never repeats the text.
@@ -61,30 +61,18 @@ impl Key {
     }
 
     /// A key from a file of 64 hexadecimal digits, as [`save`](Self::save) and `openssl rand -hex 32` write it; white space
-    /// around them is ignored.
+    /// around them is ignored. The path may lead through symbolic links.
     ///
     /// # Errors
-    /// [`Error::KeyFile`] when the file can't be read, when it holds something else or, on Unix, when anybody but
-    /// its owner has any access to it.
+    /// [`Error::KeyFile`] when the file can't be read, is no regular file, is longer than 256 bytes, holds something else
+    /// (the error says what that looks like) or, on Unix, when anybody but its owner has any access to it.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let failed = |source| Error::KeyFile { path: path.to_owned(), source: Arc::new(source) };
-        let mut file = File::open(path).map_err(failed)?;
-        refuse_shared_file(&file, path).map_err(failed)?;
-        // Larger than any key file, so that a wrong path can't fill the memory; on the heap and never grown,
-        // so that wiping it leaves no copy behind.
-        let mut text = Zeroizing::new(vec![0; 256]);
-        let mut length = 0;
-        while length < text.len() {
-            match file.read(&mut text[length..]) {
-                Ok(0) => break,
-                Ok(read) => length += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        Self::from_hex_bytes(text[..length].trim_ascii())
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
+        let load = || {
+            let text = key_file::read(path)?;
+            Self::from_hex_bytes(text.trim_ascii()).map_err(|_| key_file::no_key(&text))
+        };
+        load().map_err(|source| of_file(path, source))
     }
 
     /// Writes the key to a new file of 64 hexadecimal digits, which on Unix only its owner can read and write.
@@ -93,19 +81,10 @@ impl Key {
     /// [`Error::KeyFile`] when the file exists already or can't be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
-        let mut text = Zeroizing::new([b'\n'; 2 * KEY_LENGTH + 1]);
+        let mut text = Zeroizing::new([b'\n'; key_file::DIGITS + 1]);
         // The destination has exactly two digits a byte, the only thing that could be wrong.
-        let _ = base16ct::lower::encode(&self.0[..], &mut text[..2 * KEY_LENGTH]);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        owner_only(&mut options);
-        let failed = |source| Error::KeyFile { path: path.to_owned(), source: Arc::new(source) };
-        let mut file = options.open(path).map_err(failed)?;
-        file.write_all(&text[..]).and_then(|()| file.sync_all()).map_err(|source| {
-            // Half a key would be in the way of the next attempt. What went wrong first is what is told.
-            let _ = std::fs::remove_file(path);
-            failed(source)
-        })
+        let _ = base16ct::lower::encode(&self.0[..], &mut text[..key_file::DIGITS]);
+        key_file::write_new(path, &text[..]).map_err(|source| of_file(path, source))
     }
 
     /// The bytes, for the cipher alone.
@@ -114,11 +93,40 @@ impl Key {
     }
 
     fn from_hex_bytes(hex: &[u8]) -> Result<Self, Error> {
-        if hex.len() != 2 * KEY_LENGTH {
+        if hex.len() != key_file::DIGITS {
             return Err(Error::InvalidKey { length: hex.len() });
         }
         let mut key = Self(Box::default());
         base16ct::mixed::decode(hex, &mut key.0[..]).map_err(|_| Error::InvalidKey { length: hex.len() })?;
+        Ok(key)
+    }
+}
+
+/// From 64 hexadecimal digits, as [`Key::from_hex`].
+impl FromStr for Key {
+    type Err = Error;
+
+    fn from_str(hex: &str) -> Result<Self, Error> {
+        Self::from_hex(hex)
+    }
+}
+
+/// From its bytes, as [`Key::from_bytes`].
+impl From<[u8; KEY_LENGTH]> for Key {
+    fn from(bytes: [u8; KEY_LENGTH]) -> Self {
+        Self::from_bytes(bytes)
+    }
+}
+
+/// From 32 bytes as they are, not as text; any other number of them is [`Error::InvalidKey`].
+impl TryFrom<&[u8]> for Key {
+    type Error = Error;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Error> {
+        let bytes: &[u8; KEY_LENGTH] =
+            bytes.try_into().map_err(|_| Error::InvalidKey { length: bytes.len() })?;
+        let mut key = Self(Box::default());
+        key.0.copy_from_slice(bytes);
         Ok(key)
     }
 }
@@ -137,30 +145,6 @@ impl fmt::Debug for Key {
     }
 }
 
-#[cfg(unix)]
-fn refuse_shared_file(file: &File, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = file.metadata()?.permissions().mode();
-    let others = mode & 0o077;
-    if others == 0 {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        format!("others have access to it (mode {:04o}): run `chmod 600 {}`", mode & 0o7777, path.display()),
-    ))
+fn of_file(path: &Path, source: io::Error) -> Error {
+    Error::KeyFile { path: path.to_owned(), source: Arc::new(source) }
 }
-
-#[cfg(not(unix))]
-fn refuse_shared_file(_file: &File, _path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn owner_only(options: &mut OpenOptions) {
-    use std::os::unix::fs::OpenOptionsExt;
-    options.mode(0o600);
-}
-
-#[cfg(not(unix))]
-fn owner_only(_options: &mut OpenOptions) {}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use parking_lot::RwLock;
 
-use crate::protocol::Cipher;
+use crate::protocol::{Cipher, NonceSequence, SEAL_OVERHEAD};
 use crate::{Error, Key};
 
 /// The keys that a server accepts, each with a name, to be changed while it runs.
@@ -35,17 +35,25 @@ impl Keyring {
     /// Accepts `key`, under `name`, from now on.
     ///
     /// # Errors
-    /// [`Error::KeyNameTaken`] when another key has this name; withdraw that one first.
+    /// - [`Error::InvalidSetting`] for an empty name.
+    /// - [`Error::KeyNameTaken`] when a key has this name; withdraw that one first.
+    /// - [`Error::KeyTaken`] when this key is accepted under another name, since only one of the two could ever be seen.
+    /// - [`Error::Random`] when the operating system gives no random bytes.
     pub fn add(&self, name: impl Into<String>, key: &Key) -> Result<(), Error> {
-        self.add_cipher(name.into(), Arc::new(Cipher::new(key)))
-    }
-
-    fn add_cipher(&self, name: String, cipher: Arc<Cipher>) -> Result<(), Error> {
+        let name = name.into();
+        check_name(&name)?;
+        let cipher = Cipher::new(key);
+        // The same key opens what this one seals: nothing of a key is kept for comparing.
+        let mut sealed = [0; SEAL_OVERHEAD];
+        let _ = cipher.seal(&mut NonceSequence::new()?, &mut sealed);
         let mut keys = self.keys.write();
         if keys.iter().any(|key| *key.name == *name) {
             return Err(Error::KeyNameTaken { name });
         }
-        keys.push(Arc::new(NamedKey { name: name.into(), cipher, withdrawn: AtomicBool::new(false) }));
+        if let Some(same) = keys.iter().find(|key| key.open(&sealed).is_some()) {
+            return Err(Error::KeyTaken { name: same.name().to_owned() });
+        }
+        keys.push(Arc::new(NamedKey::new(name, Arc::new(cipher))));
         Ok(())
     }
 
@@ -76,28 +84,34 @@ impl Keyring {
     }
 
     /// The key that opens `sealed`, an establishment's sealed part, and what it is when opened.
-    ///
-    /// What does not open is left in an unspecified state by some ciphers, so each key has a copy of its own.
     pub(crate) fn open<const N: usize>(&self, sealed: &[u8; N]) -> Option<(Arc<NamedKey>, [u8; N])> {
-        self.keys.read().iter().find_map(|key| {
-            let mut opened = *sealed;
-            key.cipher.open(&mut opened).ok()?;
-            Some((Arc::clone(key), opened))
-        })
+        self.keys.read().iter().find_map(|key| Some((Arc::clone(key), key.open(sealed)?)))
     }
 }
 
 /// One key, named `default`.
 impl From<Arc<Cipher>> for Keyring {
     fn from(cipher: Arc<Cipher>) -> Self {
-        let keyring = Self::new();
-        // The name can't be taken in a keyring that is empty.
-        let _ = keyring.add_cipher("default".to_owned(), cipher);
-        keyring
+        Self {
+            keys: RwLock::new(vec![Arc::new(NamedKey::new("default".to_owned(), cipher))]),
+            ..Self::default()
+        }
     }
 }
 
+/// What a name must be to be a key's.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    if name.is_empty() {
+        return Err(Error::InvalidSetting { setting: "key name", requirement: "a text that is not empty" });
+    }
+    Ok(())
+}
+
 impl NamedKey {
+    fn new(name: String, cipher: Arc<Cipher>) -> Self {
+        Self { name: name.into(), cipher, withdrawn: AtomicBool::new(false) }
+    }
+
     /// What the key is called.
     pub fn name(&self) -> &str {
         &self.name
@@ -106,6 +120,12 @@ impl NamedKey {
     /// Whether the key has been withdrawn, so that what lives under it must end.
     pub fn is_withdrawn(&self) -> bool {
         self.withdrawn.load(SeqCst)
+    }
+
+    /// What does not open is left in an unspecified state by some ciphers, so each key has a copy of its own.
+    fn open<const N: usize>(&self, sealed: &[u8; N]) -> Option<[u8; N]> {
+        let mut opened = *sealed;
+        self.cipher.open(&mut opened).is_ok().then_some(opened)
     }
 
     #[inline]
@@ -159,5 +179,21 @@ mod tests {
         assert!(matches!(keyring.add("key", &key), Err(Error::KeyNameTaken { name }) if name == "key"));
         assert!(keyring.withdraw("key"));
         keyring.add("key", &key).unwrap();
+    }
+
+    #[test]
+    fn a_key_has_one_name_and_a_name_is_not_empty() {
+        let keyring = Keyring::new();
+        let key = Key::from_bytes([1; 32]);
+        keyring.add("one", &key).unwrap();
+        keyring.add("other", &Key::from_bytes([2; 32])).unwrap();
+        assert!(matches!(keyring.add("two", &key), Err(Error::KeyTaken { name }) if name == "one"));
+        assert!(matches!(keyring.add("", &Key::from_bytes([3; 32])), Err(Error::InvalidSetting { .. })));
+        assert_eq!(keyring.names(), ["one", "other"]);
+        assert!(keyring.withdraw("one"));
+        keyring.add("two", &key).unwrap();
+
+        let keyring = Keyring::from(Arc::new(Cipher::new(&key)));
+        assert!(matches!(keyring.add("two", &key), Err(Error::KeyTaken { name }) if name == "default"));
     }
 }

@@ -84,6 +84,7 @@ mod client;
 mod error;
 pub mod guide;
 mod key;
+mod key_file;
 mod keyring;
 pub mod protocol;
 mod read_buffer;

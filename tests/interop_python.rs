@@ -4,6 +4,8 @@
 //! say so and pass, unless `FALCOTCP_INTEROP` is `required`. The package reads with single `recv` calls, so
 //! messages are small here.
 
+mod common;
+
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write as _};
@@ -160,6 +162,7 @@ struct Python {
 impl Python {
     /// `None`, and a line on standard error, where the package is missing and not required.
     fn find() -> Option<Self> {
+        common::end_if_hung(common::WHOLE_PROGRAM);
         let interpreter = env::var("FALCOTCP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let problem = match Command::new(&interpreter).args(["-c", "import falcotcp_py"]).output() {
             Ok(output) if output.status.success() => return Some(Self { interpreter }),

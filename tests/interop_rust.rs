@@ -1,5 +1,7 @@
 //! The published Rust crate `falcotcp` 0.1.4: its client against our server, and our client against its server.
 
+mod common;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, TryRecvError};
@@ -146,6 +148,7 @@ fn our_client_with_another_key_is_refused_by_the_published_server() {
 }
 
 fn server<R: AsRef<[u8]>>(handler: impl Fn(&[u8]) -> R + Send + Sync + 'static) -> ServerHandle {
+    common::end_if_hung(common::WHOLE_PROGRAM);
     let server = Server::builder(Key::from_bytes(KEY)).workers(2).bind("127.0.0.1:0").expect("a free port");
     server.spawn(handler).expect("threads")
 }
@@ -172,6 +175,7 @@ fn patient_client(addr: SocketAddr) -> Result<Client, Error> {
 /// have no connection, so it is shared by all tests and ends with the process.
 fn published_server() -> SocketAddr {
     static ADDR: OnceLock<SocketAddr> = OnceLock::new();
+    common::end_if_hung(common::WHOLE_PROGRAM);
     *ADDR.get_or_init(|| {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -52,12 +52,12 @@ fn what_goes_wrong_is_logged_once_with_the_peer_and_without_secrets() {
     assert_logged(Level::Debug, "falcotcp_sync::server::connection", &peer, "established");
     peer.send(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 9]);
     assert_eq!(peer.response(), None);
-    assert_logged(Level::Warn, "falcotcp_sync::server::connection", &peer, "rejected: TooShort");
+    assert_logged(Level::Warn, "falcotcp_sync::server::connection", &peer, "rejected: it is too short");
     let mut damaged = peer.message(b"the plaintext that nobody should see");
     damaged[9] ^= 1;
     peer.send(&damaged);
     assert_eq!(peer.response(), None);
-    assert_logged(Level::Warn, "falcotcp_sync::server::connection", &peer, "rejected: NotAuthentic");
+    assert_logged(Level::Warn, "falcotcp_sync::server::connection", &peer, "rejected: it does not open");
     assert_eq!(peer.exchange(b"panic"), None);
     assert_logged(Level::Error, "falcotcp_sync::server::connection", &peer, "the handler panicked");
     peer.send_message(&[b'x'; 1001]);

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use common::{Peer, establishment, eventually, key, server};
+use common::{PATIENCE, Peer, establishment, eventually, key, server};
 use falcotcp_sync::{Handler, Request, Response, ServerHandle};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -25,9 +25,13 @@ impl Handler for Who {
 }
 
 fn behind(proxies: &[IpAddr]) -> ServerHandle {
+    server_behind(proxies, PATIENCE)
+}
+
+fn server_behind(proxies: &[IpAddr], handshake_timeout: Duration) -> ServerHandle {
     server(2)
         .proxy_protocol_from(proxies.iter().copied())
-        .handshake_timeout(Duration::from_millis(500))
+        .handshake_timeout(handshake_timeout)
         .bind("127.0.0.1:0")
         .expect("binding")
         .spawn(Who)
@@ -61,6 +65,36 @@ fn a_balancer_that_speaks_for_itself_is_the_peer() {
 }
 
 #[test]
+fn a_health_check_may_name_any_family_and_bring_a_block_of_any_length() {
+    let server = behind(&[LOCALHOST]);
+    for (family, length) in [(0x11, 12), (0x21, 0), (0x31, 5), (0xFF, 3), (0x00, 300), (0x11, u16::MAX)] {
+        let mut peer = Peer::connect(server.local_addr());
+        peer.send(b"\r\n\r\n\0\r\nQUIT\n\x20");
+        peer.send(&[family]);
+        peer.send(&length.to_be_bytes());
+        peer.send(&vec![0xC0; length.into()]);
+        peer.send(&establishment(&key()));
+        assert_eq!(peer.receive(1), [0xFF], "family {family:#x}, {length} bytes");
+        let own = peer.stream.local_addr().expect("an address").to_string();
+        assert_eq!(peer.exchange(b"who?"), Some(own.into_bytes()));
+    }
+    assert_eq!(server.stats().unauthenticated, 0);
+}
+
+#[test]
+fn an_ipv4_address_is_told_as_one_by_a_header_of_ipv6() {
+    let server = behind(&[LOCALHOST]);
+    let mut peer = Peer::connect(server.local_addr());
+    peer.send(b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24");
+    peer.send(&Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets());
+    peer.send(&[0; 16]);
+    peer.send(&[0x0F, 0xA0, 0x01, 0xBB]);
+    peer.send(&establishment(&key()));
+    assert_eq!(peer.receive(1), [0xFF]);
+    assert_eq!(peer.exchange(b"who?").as_deref(), Some(&b"192.0.2.1:4000"[..]));
+}
+
+#[test]
 fn a_balancers_connection_without_a_header_is_refused_in_silence() {
     let server = behind(&[LOCALHOST]);
     for start in [&establishment(&key())[..], b"PROXY TCP4 192.0.2.1 192.0.2.2 4000 443\r\n"] {
@@ -73,7 +107,7 @@ fn a_balancers_connection_without_a_header_is_refused_in_silence() {
 
 #[test]
 fn half_a_header_ends_at_the_deadline_of_the_establishment() {
-    let server = behind(&[LOCALHOST]);
+    let server = server_behind(&[LOCALHOST], Duration::from_millis(500));
     let mut peer = Peer::connect(server.local_addr());
     peer.send(&HEADER[..20]);
     peer.assert_closed_in_silence();

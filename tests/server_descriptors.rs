@@ -39,6 +39,7 @@ struct ChildServer {
 
 impl ChildServer {
     fn start() -> Self {
+        common::end_if_hung(common::WHOLE_PROGRAM);
         let program = std::env::current_exe().expect("this program");
         let mut child = Command::new("sh")
             .arg("-c")

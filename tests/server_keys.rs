@@ -63,6 +63,23 @@ fn two_keys_of_one_name_are_an_error() {
 }
 
 #[test]
+fn one_key_under_two_names_and_an_empty_name_are_errors() {
+    let outcome = Server::builder(key(1)).accept_key("again", key(1)).bind("127.0.0.1:0");
+    assert!(matches!(outcome, Err(Error::KeyTaken { ref name }) if name == "default"), "{outcome:?}");
+    for builder in [Server::builder_with_key("", key(1)), Server::builder(key(1)).accept_key("", key(2))] {
+        let outcome = builder.bind("127.0.0.1:0");
+        assert!(matches!(outcome, Err(Error::InvalidSetting { .. })), "{outcome:?}");
+    }
+    let server = server();
+    assert!(matches!(server.keys().add("again", &key(2)), Err(Error::KeyTaken { name }) if name == "new"));
+    assert!(matches!(server.keys().add("", &key(3)), Err(Error::InvalidSetting { .. })));
+    assert_eq!(server.keys().names(), ["old", "new"]);
+    // A key that was withdrawn may come back under any name.
+    assert!(server.keys().withdraw("new"));
+    server.keys().add("again", &key(2)).expect("the key is free");
+}
+
+#[test]
 fn withdrawing_a_key_closes_the_connections_under_it_and_no_others() {
     let server = server();
     let connect = |byte| Client::connect(server.local_addr(), &key(byte)).expect("connecting");

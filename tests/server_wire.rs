@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::{PATIENCE, PING, Peer, echo_server, establishment, key, server};
-use falcotcp_sync::{Key, Server};
+use falcotcp_sync::{Error, Handler, Key, Phase, Request, Response, Server};
 
 const EMPTY: [u8; 8] = [0; 8];
 
@@ -287,8 +289,8 @@ fn no_nonce_repeats_over_a_servers_responses() {
 #[test]
 fn the_handler_sees_who_asks() {
     struct Who;
-    impl falcotcp_sync::Handler for Who {
-        fn handle(&self, request: falcotcp_sync::Request<'_>, response: &mut falcotcp_sync::Response<'_>) {
+    impl Handler for Who {
+        fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
             let text = format!("{} {}", request.peer(), request.connection_id().get());
             response.extend_from_slice(text.as_bytes());
         }
@@ -299,6 +301,32 @@ fn the_handler_sees_who_asks() {
         let expected = format!("{} {number}", peer.stream.local_addr().expect("an address"));
         assert_eq!(peer.exchange(b"").as_deref(), Some(expected.as_bytes()));
     }
+    // A listener for both kinds of addresses; where there is no IPv6 there is nothing to see.
+    let Ok(both) = common::server(2).bind("[::]:0") else { return };
+    let server = both.spawn(Who).expect("spawning");
+    let Ok(stream) = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, server.local_addr().port())) else {
+        return;
+    };
+    let mut peer = Peer::from(stream);
+    peer.send(&establishment(&key()));
+    assert_eq!(peer.receive(1), [0xFF]);
+    let expected = format!("{} 1", peer.stream.local_addr().expect("an address"));
+    assert_eq!(peer.exchange(b"").as_deref(), Some(expected.as_bytes()));
+}
+
+#[test]
+fn a_request_shows_everything_but_its_plaintext() {
+    struct Shown;
+    impl Handler for Shown {
+        fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
+            response.extend_from_slice(format!("{request:?} {response:?}").as_bytes());
+        }
+    }
+    let server = server(1).bind("127.0.0.1:0").expect("binding").spawn(Shown).expect("spawning");
+    let mut peer = Peer::establish(server.local_addr());
+    let shown = String::from_utf8(peer.exchange(b"ABCDE").expect("an answer")).expect("text");
+    assert!(shown.contains("len: 5") && shown.contains("default") && shown.contains("127.0.0.1:"), "{shown}");
+    assert!(!shown.contains("65, 66, 67") && !shown.contains("ABC"), "{shown}");
 }
 
 #[test]
@@ -306,6 +334,8 @@ fn settings_that_can_not_work_are_errors() {
     let zero = Duration::ZERO;
     for (setting, builder) in [
         ("workers", server(0)),
+        ("workers", server(usize::MAX)),
+        ("max_message_size", server(1).max_message_size(usize::MAX)),
         ("lifetime", server(1).lifetime(zero)),
         ("handshake_timeout", server(1).handshake_timeout(zero)),
         ("write_timeout", server(1).write_timeout(zero)),
@@ -317,8 +347,34 @@ fn settings_that_can_not_work_are_errors() {
         assert!(error.to_string().starts_with(setting), "{error}");
     }
     assert!(Server::builder(key()).bind("127.0.0.1:notaport").is_err());
-    let taken = echo_server(server(1));
-    assert!(Server::builder(key()).bind(taken.local_addr()).is_err());
+    #[cfg(feature = "proxy-protocol")]
+    for nobody in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+        let builder = server(1).proxy_protocol_from([nobody.parse().expect("an address")]);
+        let error = builder.bind("127.0.0.1:0").expect_err("nobody's address");
+        assert!(error.to_string().starts_with("proxy_protocol_from"), "{error}");
+    }
+}
+
+#[test]
+fn an_error_of_binding_names_every_address_that_failed() {
+    let bind = |addrs: &[SocketAddr]| Server::builder(key()).bind(addrs);
+    let (one, other) = (echo_server(server(1)), echo_server(server(1)));
+    let taken = [one.local_addr(), other.local_addr()];
+    let error = bind(&taken).expect_err("both are taken");
+    let told = error.to_string();
+    for addr in taken {
+        assert!(told.contains(&format!("{addr}: ")), "{told}");
+    }
+    assert!(
+        matches!(&error, Error::Io { phase: Phase::Bind, source } if source.kind() == ErrorKind::AddrInUse),
+        "{error:?}"
+    );
+    // One that is free is enough.
+    let free = "127.0.0.1:0".parse().expect("an address");
+    bind(&[taken[0], free]).expect("the second is free");
+    let told = Server::builder(key()).bind("127.0.0.1:notaport").expect_err("no port").to_string();
+    assert!(told.contains("does not resolve"), "{told}");
+    assert!(bind(&[]).expect_err("none").to_string().contains("no socket address"));
 }
 
 #[test]
@@ -328,7 +384,7 @@ fn the_largest_settings_work() {
             .lifetime(Duration::MAX)
             .handshake_timeout(Duration::MAX)
             .write_timeout(Duration::MAX)
-            .max_message_size(usize::MAX)
+            .max_message_size(usize::MAX - 37)
             .max_connections(usize::MAX),
     );
     let mut peer = Peer::establish(server.local_addr());

@@ -38,6 +38,7 @@ impl Handler for Moody {
 fn mixed_load_and_faults_leave_nothing_stuck_and_nothing_behind() {
     let seconds =
         std::env::var("FALCOTCP_SOAK_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
+    common::end_if_hung(common::WHOLE_PROGRAM + Duration::from_secs(seconds));
     let deadline = Duration::from_secs(2);
     let server = server(4)
         .handshake_timeout(deadline)

@@ -43,6 +43,7 @@ fn serve_the_passed_listener_as_a_child() {
 
 #[test]
 fn a_server_serves_the_listener_that_a_service_manager_passes() {
+    common::end_if_hung(common::WHOLE_PROGRAM);
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new("python3")
         .args(["-c", MANAGER])

@@ -139,13 +139,51 @@ fn drained(server: &ServerHandle) -> Stats {
 }
 
 fn say_all(stats: &Stats) -> Result<(), Failure> {
-    say(format_args!("messages         {}", stats.messages))?;
-    say(format_args!("pings            {}", stats.pings))?;
-    say(format_args!("rejected         {}", stats.rejected))?;
-    say(format_args!("accepted         {}", stats.accepted))?;
-    say(format_args!("refused          {}", stats.refused))?;
-    say(format_args!("unauthenticated  {}", stats.unauthenticated))?;
-    say(format_args!("expired          {}", stats.expired))?;
-    say(format_args!("received         {}", Megabytes(stats.bytes_in)))?;
-    say(format_args!("sent             {}", Megabytes(stats.bytes_out)))
+    for (name, value) in counters(stats) {
+        say(format_args!("{name:<16} {value}"))?;
+    }
+    Ok(())
+}
+
+/// Every field of `stats` by its name.
+fn counters(stats: &Stats) -> Vec<(&'static str, String)> {
+    let of_workers: Vec<_> = stats.workers.iter().map(|worker| worker.messages.to_string()).collect();
+    vec![
+        ("messages", stats.messages.to_string()),
+        ("pings", stats.pings.to_string()),
+        ("rejected", stats.rejected.to_string()),
+        ("panics", stats.panics.to_string()),
+        ("open", stats.open.to_string()),
+        ("accepted", stats.accepted.to_string()),
+        ("refused", stats.refused.to_string()),
+        ("unauthenticated", stats.unauthenticated.to_string()),
+        ("expired", stats.expired.to_string()),
+        ("cut", stats.cut.to_string()),
+        ("withdrawn", stats.withdrawn.to_string()),
+        ("redealt", stats.redealt.to_string()),
+        ("bytes_in", Megabytes(stats.bytes_in).to_string()),
+        ("bytes_out", Megabytes(stats.bytes_out).to_string()),
+        ("workers", format!("messages of each: {}", of_workers.join(" "))),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_printed() {
+        let stats = Stats::default();
+        let text = format!("{stats:#?}");
+        // What the struct itself says that it has, since a program can't take one apart that may grow.
+        let mut fields: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("    ")?.split_once(':'))
+            .map(|(name, _)| name)
+            .collect();
+        let mut printed: Vec<_> = counters(&stats).into_iter().map(|(name, _)| name).collect();
+        fields.sort_unstable();
+        printed.sort_unstable();
+        assert_eq!(printed, fields);
+    }
 }

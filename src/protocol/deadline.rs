@@ -1,5 +1,6 @@
 //! When a connection ends unless something happens before.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// The one moment at which a connection ends unless something happens before.
@@ -13,6 +14,7 @@ pub struct Deadline {
 
 /// What ran out for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Expiry {
     /// The time for the establishment.
     Handshake,
@@ -27,4 +29,14 @@ pub enum Expiry {
 pub(crate) fn later(now: Instant, duration: Duration) -> Instant {
     const DECADES: Duration = Duration::from_secs(30 * 365 * 86_400);
     now.checked_add(duration).unwrap_or_else(|| now + DECADES)
+}
+
+impl fmt::Display for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Handshake => "the time for its establishment is over",
+            Self::Lifetime => "its lifetime since the last interaction is over",
+            Self::Write => "the time in which the peer must take something of a response is over",
+        })
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-/// What [`ServerSession::receive`](super::ServerSession::receive) found at the start of its input.
-#[derive(Debug, PartialEq, Eq)]
+/// What [`ServerSession::receive`](super::ServerSession::receive) found at the start of its input. `Debug` and `Display` show
+/// a message's length only.
+#[derive(PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ServerEvent<'a> {
     /// No whole frame yet; nothing was taken.
     NeedMore {
@@ -36,6 +38,7 @@ pub enum ServerEvent<'a> {
 
 /// Why a message was answered with the empty response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rejection {
     /// Its length has no room for nonce and tag.
     TooShort,
@@ -65,8 +68,10 @@ pub enum Refusal {
     Closed,
 }
 
-/// What [`ClientSession::receive`](super::ClientSession::receive) found at the start of its input.
-#[derive(Debug, PartialEq, Eq)]
+/// What [`ClientSession::receive`](super::ClientSession::receive) found at the start of its input. `Debug` and `Display` show
+/// a response's length only.
+#[derive(PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientEvent<'a> {
     /// No whole frame yet; nothing was taken.
     NeedMore {
@@ -167,3 +172,120 @@ impl fmt::Display for ClientFault {
 }
 
 impl std::error::Error for ClientFault {}
+
+impl fmt::Debug for ServerEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedMore { frame_length } => {
+                f.debug_struct("NeedMore").field("frame_length", frame_length).finish()
+            }
+            Self::Established => f.write_str("Established"),
+            Self::OfferAnswered => f.write_str("OfferAnswered"),
+            Self::Message(text) => f.debug_struct("Message").field("len", &text.len()).finish(),
+            Self::Ping => f.write_str("Ping"),
+            Self::Skipped(kind) => f.debug_tuple("Skipped").field(kind).finish(),
+            Self::Rejected(rejection) => f.debug_tuple("Rejected").field(rejection).finish(),
+            Self::TooLarge { length } => f.debug_struct("TooLarge").field("length", length).finish(),
+            Self::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
+        }
+    }
+}
+
+impl fmt::Display for ServerEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedMore { frame_length } => {
+                write!(f, "no whole frame yet, of {frame_length} bytes or more")
+            }
+            Self::Established => f.write_str("established"),
+            Self::OfferAnswered => f.write_str("answered the offer of a forward-secret session"),
+            Self::Message(text) => write!(f, "a message of {} bytes", text.len()),
+            Self::Ping => f.write_str("a ping"),
+            Self::Skipped(kind) => write!(f, "skipped the unregistered type {kind}"),
+            Self::Rejected(rejection) => write!(f, "a message was rejected: {rejection}"),
+            Self::TooLarge { length } => write!(f, "a message of {length} sealed bytes is over the limit"),
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooShort => "it is too short to hold a nonce and a tag",
+            Self::NotAuthentic => "it does not open under the connection's key",
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAnEstablishment => "something else than an establishment came first",
+            Self::NotAuthentic => "it does not open under a key that is accepted",
+            Self::NoOffer => "it offers no forward-secret session, which is required",
+            Self::LowOrder => "its offer's public key gives no secret",
+            Self::Unable => "the operating system gave no random bytes to answer its offer",
+            Self::Malformed => "a frame's text is not as long as its type says",
+            Self::Closed => "the session has ended before",
+        })
+    }
+}
+
+impl fmt::Debug for ClientEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedMore { frame_length } => {
+                f.debug_struct("NeedMore").field("frame_length", frame_length).finish()
+            }
+            Self::Established => f.write_str("Established"),
+            Self::Response(text) => f.debug_struct("Response").field("len", &text.len()).finish(),
+            Self::Rejected(reason) => f.debug_tuple("Rejected").field(reason).finish(),
+            Self::Unasked => f.write_str("Unasked"),
+            Self::Pong => f.write_str("Pong"),
+            Self::Skipped(kind) => f.debug_tuple("Skipped").field(kind).finish(),
+            Self::Goodbye => f.write_str("Goodbye"),
+        }
+    }
+}
+
+impl fmt::Display for ClientEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedMore { frame_length } => {
+                write!(f, "no whole frame yet, of {frame_length} bytes or more")
+            }
+            Self::Established => f.write_str("established"),
+            Self::Response(text) => write!(f, "a response of {} bytes", text.len()),
+            Self::Rejected(reason) => write!(f, "a message was rejected: {reason}"),
+            Self::Unasked => f.write_str("an empty response that answers nothing"),
+            Self::Pong => f.write_str("a pong"),
+            Self::Skipped(kind) => write!(f, "skipped a frame of the unknown type {kind}"),
+            Self::Goodbye => f.write_str("the server says goodbye"),
+        }
+    }
+}
+
+impl fmt::Display for RejectionReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotGiven => "no reason given",
+            Self::HandlerFailed => "the handler failed",
+            Self::Overloaded => "the server sheds load",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_show_lengths_and_no_plaintext() {
+        let mut text = *b"ABCDE";
+        let event = ServerEvent::Message(&mut text);
+        assert_eq!(format!("{event:?} {event}"), "Message { len: 5 } a message of 5 bytes");
+        let event = ClientEvent::Response(&mut text);
+        assert_eq!(format!("{event:?} {event}"), "Response { len: 5 } a response of 5 bytes");
+    }
+}

@@ -46,7 +46,9 @@ impl ServerKeys {
     /// Accepts `key`, under `name`, from now on.
     ///
     /// # Errors
-    /// [`Error::KeyNameTaken`] when another key has this name; [`Error::Stopped`] when the server has ended.
+    /// [`Error::KeyNameTaken`] when a key has this name, [`Error::KeyTaken`] when this key has another name,
+    /// [`Error::InvalidSetting`] for an empty name, [`Error::Random`] when the operating system gives no random bytes,
+    /// [`Error::Stopped`] when the server has ended.
     pub fn add(&self, name: impl Into<String>, key: &Key) -> Result<(), Error> {
         self.pool.upgrade().ok_or(Error::Stopped)?.keyring.add(name, key)
     }

@@ -35,7 +35,8 @@ pub use handler::{ConnectionId, Handler, Request, Response};
 pub use keys::ServerKeys;
 pub use stats::{Stats, WorkerStats};
 
-use crate::protocol::{ForwardSecrecy, SessionSettings};
+use crate::keyring::check_name;
+use crate::protocol::{ForwardSecrecy, MESSAGE_HEADER, SEAL_OVERHEAD, SessionSettings};
 use crate::{Error, Key, Phase};
 use acceptor::listener;
 use connection::DeferralLimits;
@@ -123,21 +124,23 @@ impl ServerBuilder {
     }
 
     /// Accepts another key as well, under a name that handlers see. Keys can also be added and withdrawn while the
-    /// server runs: [`ServerHandle::keys`]. Default: none but the first.
+    /// server runs: [`ServerHandle::keys`]. A key under two names and an empty name are errors. Default: none but the first.
     pub fn accept_key(mut self, name: impl Into<String>, key: Key) -> Self {
         self.settings.keys.push((name.into(), key));
         self
     }
 
     /// Threads that serve connections. Each serves many: what needs more of them is handlers that block, one for each
-    /// that may do so at the same time. Default: [`available_parallelism`](thread::available_parallelism), at least 2.
+    /// that may do so at the same time. At most 65,536. Default: [`available_parallelism`](thread::available_parallelism), at least 2.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = workers;
         self
     }
 
     /// How long a connection lives from its last interaction: its establishment, a message that opened, or a ping.
-    /// Default: 60 s (protocol, "Lifetime").
+    /// A message that arrives more slowly than this is cut off, also when the client pings by itself
+    /// ([`keep_alive`](crate::ClientBuilder::keep_alive)): no ping fits into a frame, so the largest message must be
+    /// through the slowest link within it. Default: 60 s (protocol, "Lifetime").
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.session.lifetime = lifetime;
         self
@@ -156,7 +159,7 @@ impl ServerBuilder {
     }
 
     /// The largest message, in bytes of plaintext. A larger one is answered with the empty response and its connection
-    /// closed. Default: 16 MiB.
+    /// closed. At most `usize::MAX` less the 37 bytes that a frame has besides. Default: 16 MiB.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.settings.session.max_message_size = bytes;
         self
@@ -211,7 +214,8 @@ impl ServerBuilder {
     /// Expects a PROXY protocol header, version 2, first on each connection from these addresses, which are those of
     /// your load balancers; handlers and the log then see the true peer (feature `proxy-protocol`). A connection
     /// from there without one is closed in silence, and so is one from elsewhere with one. The header is not
-    /// sealed: never name an address from which strangers can connect. Default: none.
+    /// sealed: never name an address from which strangers can connect. `0.0.0.0` and `::` are nobody's address and an
+    /// error. Default: none.
     #[cfg(feature = "proxy-protocol")]
     pub fn proxy_protocol_from(mut self, addrs: impl IntoIterator<Item = std::net::IpAddr>) -> Self {
         self.settings.proxies.extend(addrs.into_iter().map(|addr| addr.to_canonical()));
@@ -221,8 +225,9 @@ impl ServerBuilder {
     /// Binds the first of `addr`'s addresses that can be bound.
     ///
     /// # Errors
-    /// [`Error::InvalidSetting`] for settings that can't work; [`Error::Io`] in [`Phase::Bind`] when the address does not
-    /// resolve or can't be bound.
+    /// [`Error::InvalidSetting`] for settings that can't work; [`Error::KeyTaken`] for a key under two names;
+    /// [`Error::Io`] in [`Phase::Bind`] when the address does not resolve, or when none of its addresses can be bound:
+    /// the text names each of them with what failed.
     pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, Error> {
         self.check()?;
         #[cfg(unix)]
@@ -237,9 +242,12 @@ impl ServerBuilder {
     /// Serves a listener that the caller has: one passed in by a service manager, or with options of its own.
     /// [`backlog`](Self::backlog) has no say then.
     ///
+    /// The listener is made non-blocking and stays so when the server has ended, also for whoever else holds the same
+    /// socket (a clone, another process): somebody may still be using it, so nothing is put back.
+    ///
     /// # Errors
-    /// [`Error::InvalidSetting`] for settings that can't work; [`Error::Io`] in [`Phase::Bind`] when the listener has no
-    /// address or can't be made non-blocking.
+    /// [`Error::InvalidSetting`] for settings that can't work; [`Error::KeyTaken`] for a key under two names;
+    /// [`Error::Io`] in [`Phase::Bind`] when the listener has no address or can't be made non-blocking.
     pub fn listen(self, listener: TcpListener) -> Result<Server, Error> {
         self.check()?;
         let local_addr = listener
@@ -251,18 +259,41 @@ impl ServerBuilder {
 
     fn check(&self) -> Result<(), Error> {
         let required = [
-            ("workers", self.settings.workers > 0, "at least 1"),
+            ("workers", (1..=65_536).contains(&self.settings.workers), "from 1 to 65536"),
             ("lifetime", !self.settings.session.lifetime.is_zero(), "longer than zero"),
             ("handshake_timeout", !self.settings.session.handshake_timeout.is_zero(), "longer than zero"),
             ("write_timeout", !self.settings.session.write_timeout.is_zero(), "longer than zero"),
             ("max_deferred", self.settings.deferral.max_deferred > 0, "at least 1"),
             ("deferred_timeout", self.settings.deferral.timeout != Some(Duration::ZERO), "longer than zero"),
             ("max_connections", self.settings.max_connections > 0, "at least 1"),
+            (
+                "max_message_size",
+                self.settings.session.max_message_size.checked_add(MESSAGE_HEADER + SEAL_OVERHEAD).is_some(),
+                "small enough that a frame's length can be counted",
+            ),
             ("backlog", self.backlog > 0 && i32::try_from(self.backlog).is_ok(), "from 1 to 2147483647"),
         ];
+        #[cfg(feature = "proxy-protocol")]
+        if self.settings.proxies.iter().any(std::net::IpAddr::is_unspecified) {
+            let (setting, requirement) =
+                ("proxy_protocol_from", "addresses of load balancers, not 0.0.0.0 or ::");
+            return Err(Error::InvalidSetting { setting, requirement });
+        }
         match required.into_iter().find(|(_, holds, _)| !holds) {
             Some((setting, _, requirement)) => Err(Error::InvalidSetting { setting, requirement }),
-            None => Ok(()),
+            None => self.check_keys(),
         }
+    }
+
+    /// What [`Keyring::add`](crate::Keyring::add) refuses, before anything is bound. Two keys of one name are an error of `spawn`.
+    fn check_keys(&self) -> Result<(), Error> {
+        for (index, (name, key)) in self.settings.keys.iter().enumerate() {
+            check_name(name)?;
+            let same = self.settings.keys[..index].iter().find(|(other, same)| other != name && same == key);
+            if let Some((other, _)) = same {
+                return Err(Error::KeyTaken { name: other.clone() });
+            }
+        }
+        Ok(())
     }
 }

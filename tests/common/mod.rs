@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use falcotcp_sync::protocol::{
@@ -14,10 +15,29 @@ use falcotcp_sync::{Handler, Key, Request, Response, Server, ServerBuilder, Serv
 /// Longer than anything takes that works, however loaded the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longer than a whole test program takes, also when several of its tests fail by their patience.
+pub const WHOLE_PROGRAM: Duration = Duration::from_secs(300);
+
 pub const PING: &[u8] = &[2];
 
+/// The key of all peers here, and so the beginning of every test that could wait for one.
 pub fn key() -> Key {
+    end_if_hung(WHOLE_PROGRAM);
     Key::from_bytes([0x5A; 32])
+}
+
+/// Ends this test program as failed when it has not ended by itself after `limit`, of which the first call's counts. So
+/// every wait is bounded, also that of a join or a barrier. The test harness has named the tests that hang by then.
+pub fn end_if_hung(limit: Duration) {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        std::thread::spawn(move || {
+            std::thread::sleep(limit);
+            // Not by a macro, whose output the harness would keep.
+            let _ = writeln!(io::stderr(), "\nthese tests hang: not done after {limit:?}");
+            std::process::abort();
+        });
+    });
 }
 
 /// Answers with the message itself.
@@ -159,14 +179,22 @@ impl Peer {
         begun.elapsed()
     }
 
-    /// Everything until the server closes.
+    /// Everything until the server closes, which it must do although it goes on sending.
     pub fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        match self.stream.read_to_end(&mut rest) {
-            Ok(_) => rest,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => rest,
-            Err(error) => panic!("the server did not close: {error}"),
+        let begun = Instant::now();
+        let (mut rest, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+        while begun.elapsed() < PATIENCE {
+            match self.stream.read(&mut piece) {
+                Ok(0) => return rest,
+                Ok(count) => rest.extend_from_slice(&piece[..count]),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::ConnectionReset => return rest,
+                    io::ErrorKind::Interrupted => {}
+                    _ => panic!("the server did not close: {error}"),
+                },
+            }
         }
+        panic!("the server sends on and does not close");
     }
 
     /// Asserts that the server has not closed so far.

@@ -154,6 +154,7 @@ impl ServerEnd {
             ServerEvent::Rejected(rejection) => (Served::Rejected(rejection), &EMPTY_RESPONSE),
             ServerEvent::TooLarge { length } => (Served::TooLarge(length), &EMPTY_RESPONSE),
             ServerEvent::Refused(refusal) => (Served::Refused(refusal), &[]),
+            unknown => panic!("an event that no test knows: {unknown}"),
         };
         assert_eq!(&self.output[said..], answer, "{seen:?} says exactly this by itself");
         self.needs = None;

@@ -11,16 +11,25 @@ pub(in crate::server) fn bind(
     backlog: u32,
     reuse_port: bool,
 ) -> io::Result<TcpListener> {
-    let mut last_error = None;
-    for addr in addr.to_socket_addrs()? {
+    let addrs = addr.to_socket_addrs().map_err(|error| {
+        // What was asked for can't be told: it is only known to resolve itself.
+        io::Error::new(error.kind(), format!("the address does not resolve: {error}"))
+    })?;
+    let mut kind = io::ErrorKind::InvalidInput;
+    let mut failures = Vec::new();
+    for addr in addrs {
         match listen(addr, backlog, reuse_port) {
             Ok(listener) => return Ok(listener),
-            Err(error) => last_error = Some(error),
+            Err(error) => {
+                kind = error.kind();
+                failures.push(format!("{addr}: {error}"));
+            }
         }
     }
-    Err(last_error.unwrap_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "the address resolves to no socket address")
-    }))
+    if failures.is_empty() {
+        failures.push("the address resolves to no socket address".to_owned());
+    }
+    Err(io::Error::new(kind, failures.join("; ")))
 }
 
 fn listen(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {

@@ -150,7 +150,9 @@ impl Acceptor {
                 return;
             }
             match self.listener.accept() {
-                Ok((stream, peer)) => {
+                Ok((stream, mut peer)) => {
+                    // An IPv4 peer of a listener for both is one of IPv6 otherwise, and matches nobody's rules.
+                    peer.set_ip(peer.ip().to_canonical());
                     self.end_pause();
                     self.assign(pool, stream, peer);
                 }
@@ -207,11 +209,8 @@ impl Acceptor {
         let session = self.settings.session.clone();
         let connection = Connection::new(stream, peer, id, session, load, Instant::now());
         #[cfg(feature = "proxy-protocol")]
-        let connection = if self.settings.proxies.contains(&peer.ip().to_canonical()) {
-            connection.behind_proxy()
-        } else {
-            connection
-        };
+        let connection =
+            if self.settings.proxies.contains(&peer.ip()) { connection.behind_proxy() } else { connection };
         let mailbox = &pool.workers[index].mailbox;
         mailbox.deliver(Delivery::Connection(Box::new(connection)));
         // A turn that began while this worker had no other connection did not unpark the watchdog.

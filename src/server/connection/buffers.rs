@@ -22,7 +22,6 @@ const SPARES: usize = 2;
 const HANDED_OVER: usize = 8;
 
 /// The buffer that a worker reads into.
-#[derive(Debug)]
 pub(super) struct Input {
     pub(super) current: ReadBuffer,
     spares: Vec<ReadBuffer>,
@@ -72,7 +71,7 @@ impl Input {
 }
 
 /// Responses that the socket did not take: what `bytes` holds from `start` on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Unsent {
     bytes: Vec<u8>,
     start: usize,
@@ -93,7 +92,7 @@ impl Unsent {
 }
 
 /// The buffer that a worker collects responses in.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
     spare: Vec<u8>,

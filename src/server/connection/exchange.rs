@@ -170,7 +170,7 @@ impl Connection {
                 }
                 ServerEvent::Refused(reason) => {
                     scratch.counters.unauthenticated.add(1);
-                    warn!(target: LOG, "{}: refused: {reason:?}", self.peer);
+                    warn!(target: LOG, "{}: refused: {reason}", self.peer);
                     return Ok(Progress::Refused);
                 }
             }

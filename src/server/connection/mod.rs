@@ -236,7 +236,7 @@ impl Connection {
         self.repeats.log_further(self.peer);
         match end {
             End::Expired => {
-                debug!(target: LOG, "{}: closed at its deadline: {:?}", self.peer, self.end_of_life().expiry);
+                debug!(target: LOG, "{}: closed at its deadline: {}", self.peer, self.end_of_life().expiry);
             }
             End::Withdrawn => debug!(target: LOG, "{}: closed, its key was withdrawn", self.peer),
             End::Closed | End::Drained | End::Cut => {}

@@ -23,7 +23,7 @@ impl Repeats {
             Rejection::NotAuthentic => &mut self.not_authentic,
         };
         if is_first(count) {
-            warn!(target: LOG, "{peer}: a message was rejected: {rejection:?}");
+            warn!(target: LOG, "{peer}: a message was rejected: {rejection}");
         }
     }
 
@@ -40,8 +40,8 @@ impl Repeats {
                 warn!(target: LOG, "{peer}: {} further messages were rejected: {what}", count - 1);
             }
         };
-        further(self.too_short, &format_args!("{:?}", Rejection::TooShort));
-        further(self.not_authentic, &format_args!("{:?}", Rejection::NotAuthentic));
+        further(self.too_short, &Rejection::TooShort);
+        further(self.not_authentic, &Rejection::NotAuthentic);
         if self.skipped > 1 {
             trace!(target: LOG, "{peer}: skipped {} further bytes of unregistered types", self.skipped - 1);
         }

@@ -147,11 +147,9 @@ impl Error {
     /// What was going on; `None` where nothing was, as for a setting or a key.
     pub fn phase(&self) -> Option<Phase> {
         match self {
-            Self::Refused => Some(Phase::Establishment),
-            Self::Rejected | Self::NotAuthentic => Some(Phase::Receive),
+            Self::Refused | Self::NotForwardSecret => Some(Phase::Establishment),
+            Self::Rejected | Self::NotAuthentic | Self::Goodbye => Some(Phase::Receive),
             Self::Unasked => Some(Phase::Idle),
-            Self::NotForwardSecret => Some(Phase::Establishment),
-            Self::Goodbye => Some(Phase::Receive),
             Self::TimedOut { phase, .. }
             | Self::TooLarge { phase, .. }
             | Self::ClosedByServer { phase }
@@ -277,15 +275,13 @@ impl From<Error> for io::Error {
             Error::Refused => io::ErrorKind::ConnectionRefused,
             Error::Rejected => io::ErrorKind::Other,
             Error::NotForwardSecret => io::ErrorKind::Unsupported,
-            Error::Goodbye => io::ErrorKind::ConnectionAborted,
-            Error::Stopped => io::ErrorKind::NotConnected,
             Error::TimedOut { .. } => io::ErrorKind::TimedOut,
             Error::TooLarge { phase: Phase::Send, .. }
             | Error::InvalidKey { .. }
             | Error::InvalidSetting { .. } => io::ErrorKind::InvalidInput,
             Error::TooLarge { .. } | Error::NotAuthentic | Error::Unasked => io::ErrorKind::InvalidData,
-            Error::ClosedByServer { .. } => io::ErrorKind::ConnectionAborted,
-            Error::Closed => io::ErrorKind::NotConnected,
+            Error::ClosedByServer { .. } | Error::Goodbye => io::ErrorKind::ConnectionAborted,
+            Error::Closed | Error::Stopped => io::ErrorKind::NotConnected,
             Error::Io { source, .. } | Error::KeyFile { source, .. } | Error::Random(source) => source.kind(),
             Error::KeyNameTaken { .. } | Error::KeyTaken { .. } => io::ErrorKind::AlreadyExists,
         };

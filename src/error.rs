@@ -53,6 +53,11 @@ pub enum Error {
     /// The server ended the forward-secret session before it took the message up: it was not and will not be processed, so
     /// it can be sent again elsewhere. With [`reconnect`](crate::ClientBuilder::reconnect) that is done without asking.
     Goodbye,
+    /// As many calls of the shared client are in flight as [`max_in_flight`](crate::ClientBuilder::max_in_flight) allows; nothing
+    /// was sent.
+    Busy,
+    /// What would wait was called on the thread that runs the callbacks of shared clients, where it would wait for itself.
+    InCallback,
     /// The client was closed by an earlier error, or by the caller. Connect again.
     Closed,
     /// The operating system reported an error.
@@ -155,6 +160,8 @@ impl Error {
             | Self::ClosedByServer { phase }
             | Self::Io { phase, .. } => Some(*phase),
             Self::Closed
+            | Self::Busy
+            | Self::InCallback
             | Self::Stopped
             | Self::InvalidKey { .. }
             | Self::KeyFile { .. }
@@ -233,6 +240,8 @@ impl Error {
             Self::Unasked => f.write_str("bytes arrived that answer no message; connection closed"),
             Self::ClosedByServer { phase } => write!(f, "the server closed the connection ({phase}): connect again"),
             Self::Goodbye => f.write_str("the server said goodbye before it processed the message: connect again and send it"),
+            Self::Busy => f.write_str("as many calls are in flight as max_in_flight allows: wait, or raise it"),
+            Self::InCallback => f.write_str("a callback of a shared client must not wait: start another call, or use a thread"),
             Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
             Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
             Self::InvalidKey { length } => {
@@ -273,7 +282,8 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Refused => io::ErrorKind::ConnectionRefused,
-            Error::Rejected => io::ErrorKind::Other,
+            Error::Rejected | Error::InCallback => io::ErrorKind::Other,
+            Error::Busy => io::ErrorKind::WouldBlock,
             Error::NotForwardSecret => io::ErrorKind::Unsupported,
             Error::TimedOut { .. } => io::ErrorKind::TimedOut,
             Error::TooLarge { phase: Phase::Send, .. }

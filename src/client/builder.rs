@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::handle::Client;
 use super::settings::Settings;
+use super::shared::{SharedClient, SharedSettings};
 use super::target::{Failures, Target};
 use crate::protocol::{Cipher, MESSAGE_HEADER, SEAL_OVERHEAD};
 use crate::{Error, ForwardSecrecy, Key, Phase};
@@ -56,6 +57,8 @@ pub struct ClientBuilder {
     keep_alive: bool,
     keep_alive_interval: Option<Duration>,
     failures: Failures,
+    max_in_flight: usize,
+    stall_timeout: Option<Duration>,
 }
 
 impl ClientBuilder {
@@ -73,6 +76,8 @@ impl ClientBuilder {
             keep_alive: false,
             keep_alive_interval: None,
             failures: Failures::default(),
+            max_in_flight: 1024,
+            stall_timeout: None,
         }
     }
 
@@ -137,6 +142,20 @@ impl ClientBuilder {
         self
     }
 
+    /// Calls of a [`SharedClient`] that may be in flight at the same time; [`connect`](Self::connect) has no use for it. With the
+    /// published Python server use 1: it reads one message at a time. Default: 1024.
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = calls;
+        self
+    }
+
+    /// When a [`SharedClient`] gives its connection up: nothing at all has arrived for so long while an answer was due.
+    /// [`connect`](Self::connect) has no use for it. Default: the [`request_timeout`](Self::request_timeout).
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = Some(timeout);
+        self
+    }
+
     /// Which sessions the client has: with `Prefer` forward-secret ones with servers that know them, and classic ones with
     /// others; with `Require` forward-secret ones only; with `Off` classic ones. Default: `Prefer`, or `Off` without the
     /// feature `forward-secrecy`.
@@ -172,6 +191,23 @@ impl ClientBuilder {
         Ok(Client { connection })
     }
 
+    /// Connects as [`connect`](Self::connect) does, for a client that many threads share.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect); [`Error::Io`] in [`Phase::Spawn`] when the operating system gives no thread or
+    /// descriptors.
+    pub fn connect_shared(&self, addr: impl ToSocketAddrs) -> Result<SharedClient, Error> {
+        self.check()?;
+        let target = Target::new(resolve(addr)?, self.failures.clone(), Arc::new(Cipher::new(&self.key)));
+        let connection = Connection::connect(target, self.settings)?;
+        let settings = SharedSettings {
+            max_in_flight: self.max_in_flight,
+            stall_timeout: self.stall_timeout.unwrap_or(self.settings.request_timeout),
+            keep_alive: self.keep_alive.then_some(self.keep_alive_interval),
+        };
+        SharedClient::new(connection, settings)
+    }
+
     fn interval(&self) -> Duration {
         self.keep_alive_interval.unwrap_or(self.settings.lifetime() / 4)
     }
@@ -181,6 +217,8 @@ impl ClientBuilder {
         let (lifetime, max_message_size) = (self.settings.lifetime(), self.settings.max_message_size());
         let is_long_enough = self.interval() >= SHORTEST_INTERVAL;
         let requirements = [
+            ("max_in_flight", "at least 1", self.max_in_flight > 0),
+            ("stall_timeout", "longer than zero", self.stall_timeout != Some(Duration::ZERO)),
             ("connect_timeout", "longer than zero", !connect_timeout.is_zero()),
             ("request_timeout", "longer than zero", !request_timeout.is_zero()),
             ("lifetime", "longer than zero", !lifetime.is_zero()),

@@ -3,6 +3,7 @@
 //! A call goes down this list, and each file knows only those below it:
 //!
 //! - `pool`: clients for many threads, and `builder`: settings, and how a client comes to be;
+//! - `shared`: a client that many threads share;
 //! - `handle`: [`Client`] itself, and `pipeline`: many messages in flight;
 //! - `exchange`: a message and its response;
 //! - `reconnect`: a new link when the old one is over, and `keep_alive`: pings while idle;
@@ -20,6 +21,7 @@ mod pipeline;
 mod pool;
 mod reconnect;
 mod settings;
+mod shared;
 mod target;
 mod transport;
 
@@ -27,3 +29,4 @@ pub use builder::ClientBuilder;
 pub use handle::Client;
 #[cfg(feature = "r2d2")]
 pub use pool::ClientManager;
+pub use shared::{Call, Calling, SharedClient};

@@ -68,6 +68,14 @@ impl Connection {
         }
     }
 
+    /// A new link to the first address that accepts, before the deadline.
+    pub(super) fn connect_anew(&mut self, deadline: Instant) -> Result<Link, Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let time = left.min(self.settings.connect_timeout);
+        self.try_each_address(later(Instant::now(), time), time).and_then(|()| self.look())?;
+        self.link.take().ok_or(Error::Closed)
+    }
+
     fn look(&mut self) -> Result<(), Error> {
         self.link.as_mut().ok_or(Error::Closed)?.pass_over_unasked(&mut self.input, &self.settings)
     }

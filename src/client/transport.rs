@@ -137,6 +137,12 @@ impl Transport {
         self.process != process::id()
     }
 
+    /// The same socket in another's hands, and never blocking from now on.
+    pub(super) fn share_nonblocking(&self) -> io::Result<TcpStream> {
+        self.stream.set_nonblocking(true)?;
+        self.stream.try_clone()
+    }
+
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr()
     }

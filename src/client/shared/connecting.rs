@@ -1,0 +1,158 @@
+//! What a shared client has its background thread do: reading where no caller does, deadlines, pings; and how it gets a new
+//! connection, on a thread that lives no longer than that takes, since connecting blocks.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::debug;
+
+use super::driver::{self, Driven};
+use super::slot::Notice;
+use super::state::{Reader, Shared, State};
+use crate::client::reconnect::Backoff;
+use crate::client::settings::LOG;
+use crate::protocol::later;
+use crate::{Error, Phase};
+
+/// However short the lifetime is that a server names, its clients do not burn a processor.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Driven for Shared {
+    fn drive(&self) -> (Option<Instant>, Vec<Notice>) {
+        let mut notices = Vec::new();
+        let state = self.state.lock();
+        if !state.output.is_empty() {
+            self.flush(state, &mut notices);
+        } else {
+            drop(state);
+        }
+        let mut state = self.state.lock();
+        if state.reader == Reader::Driver
+            && let Err(error) = self.read_all(&mut state, &mut notices)
+        {
+            self.end(&mut state, &error, &mut notices);
+        }
+        let now = Instant::now();
+        self.expire(&mut state, now, &mut notices);
+        if state.reader == Reader::Driver && state.calls.is_empty() {
+            state.reader = Reader::Nobody;
+        }
+        let due = self.keep_alive(&mut state, now, &mut notices);
+        self.watch(&mut state);
+        let stalls =
+            (state.reader == Reader::Driver).then(|| later(state.last_progress, self.shared.stall_timeout));
+        let calls = state.calls.iter().chain(&state.waiting).map(|call| call.deadline);
+        let next = calls.filter(|deadline| *deadline > now).min();
+        let next = next.into_iter().chain(stalls).chain(due).chain(state.room.next_deadline()).min();
+        state.next_look = next;
+        self.flush(state, &mut notices);
+        (next, notices)
+    }
+}
+
+impl Shared {
+    /// Ends calls whose time is over, and a connection on which nothing arrives.
+    fn expire(&self, state: &mut State, now: Instant, notices: &mut Vec<Notice>) {
+        let limit = self.settings.request_timeout;
+        for (calls, phase) in [(&state.calls, Phase::Receive), (&state.waiting, Phase::Connect)] {
+            for call in calls.iter().take_while(|call| call.deadline <= now) {
+                notices.extend(call.slot.complete(Err(Error::TimedOut { phase, limit })));
+            }
+        }
+        state.waiting.retain(|call| call.deadline > now);
+        notices.extend(state.room.take_overdue(now).into_iter().map(Notice::Wake));
+        let is_stalled = state.reader == Reader::Driver
+            && !state.calls.is_empty()
+            && later(state.last_progress, self.shared.stall_timeout) <= now;
+        if is_stalled {
+            self.end(state, &self.stalled(), notices);
+        }
+    }
+
+    /// Pings if the client has been idle for long; when to look again.
+    fn keep_alive(&self, state: &mut State, now: Instant, notices: &mut Vec<Notice>) -> Option<Instant> {
+        let interval = self.shared.keep_alive?;
+        let socket = state.socket.as_ref()?;
+        let longest = socket.link.longest_idle(&self.settings);
+        let interval = interval.unwrap_or(socket.link.lifetime(&self.settings) / 4);
+        let interval = interval.min(longest).max(SHORTEST_INTERVAL);
+        let due = later(socket.link.last_used, interval);
+        if due > now {
+            return Some(due);
+        }
+        if state.reader != Reader::Caller {
+            let outcome = self.read_all(state, notices);
+            // The last ping's pong has had an interval to come.
+            let is_dead =
+                state.socket.as_ref().is_some_and(|socket| socket.link.session.unanswered_pings() > 0);
+            match outcome {
+                Ok(()) if is_dead && state.calls.len() == 1 => self.end(state, &self.stalled(), notices),
+                Ok(()) => _ = state.ping(now),
+                Err(error) => self.end(state, &error, notices),
+            }
+        }
+        Some(later(now, interval))
+    }
+
+    /// Starts to connect anew, unless that goes on already.
+    pub(super) fn see_to_connection(&self, state: &mut State) {
+        if state.is_connecting {
+            return;
+        }
+        let Some(this) = self.this.upgrade() else { return };
+        let spawned =
+            thread::Builder::new().name("falcotcp-connect".to_owned()).spawn(move || this.connect());
+        state.is_connecting = spawned.is_ok();
+    }
+
+    /// Connects as long as calls wait for that.
+    fn connect(self: Arc<Self>) {
+        let mut backoff = Backoff::new();
+        loop {
+            let deadline = {
+                let mut state = self.state.lock();
+                state.waiting.retain(|call| !call.slot.is_done());
+                let deadline = state.waiting.iter().map(|call| call.deadline).max();
+                state.is_connecting = deadline.is_some() && !state.is_closed;
+                if !state.is_connecting {
+                    return;
+                }
+                deadline.unwrap_or_else(Instant::now)
+            };
+            let mut notices = Vec::new();
+            let outcome = self.connector.lock().connect_anew(deadline);
+            let error = match outcome {
+                Ok(link) => {
+                    let mut state = self.state.lock();
+                    if state.is_closed {
+                        return;
+                    }
+                    match state.install(link) {
+                        Ok(()) => {
+                            state.is_connecting = false;
+                            let deadline = state.calls.front().map(|call| call.deadline);
+                            self.see_to_driver(&mut state, deadline.unwrap_or_else(Instant::now));
+                            self.flush(state, &mut notices);
+                            return driver::give(notices);
+                        }
+                        Err(source) => Error::io(Phase::Connect, source),
+                    }
+                }
+                Err(error) => error,
+            };
+            if error.may_pass() && backoff.pause(deadline) {
+                debug!(target: LOG, "connecting again after a pause: {error}");
+                continue;
+            }
+            let mut state = self.state.lock();
+            state.is_connecting = false;
+            for call in std::mem::take(&mut state.waiting) {
+                notices.extend(call.slot.complete(Err(error.clone())));
+            }
+            self.tell_of_room(&mut state, &mut notices);
+            drop(state);
+            return driver::give(notices);
+        }
+    }
+}

@@ -21,18 +21,14 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 impl Driven for Shared {
     fn drive(&self) -> (Option<Instant>, Vec<Notice>) {
         let mut notices = Vec::new();
-        let state = self.state.lock();
-        if !state.output.is_empty() {
-            self.flush(state, &mut notices);
-        } else {
-            drop(state);
-        }
         let mut state = self.state.lock();
+        self.flush(&mut state, &mut notices);
         if state.reader == Reader::Driver
             && let Err(error) = self.read_all(&mut state, &mut notices)
         {
             self.end(&mut state, &error, &mut notices);
         }
+        self.collect(&mut state, &mut notices);
         let now = Instant::now();
         self.expire(&mut state, now, &mut notices);
         if state.reader == Reader::Driver && state.calls.is_empty() {
@@ -46,7 +42,7 @@ impl Driven for Shared {
         let next = calls.filter(|deadline| *deadline > now).min();
         let next = next.into_iter().chain(stalls).chain(due).chain(state.room.next_deadline()).min();
         state.next_look = next;
-        self.flush(state, &mut notices);
+        self.flush(&mut state, &mut notices);
         (next, notices)
     }
 }
@@ -133,7 +129,8 @@ impl Shared {
                             state.is_connecting = false;
                             let deadline = state.calls.front().map(|call| call.deadline);
                             self.see_to_driver(&mut state, deadline.unwrap_or_else(Instant::now));
-                            self.flush(state, &mut notices);
+                            self.flush(&mut state, &mut notices);
+                            drop(state);
                             return driver::give(notices);
                         }
                         Err(source) => Error::io(Phase::Connect, source),

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::process;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -60,6 +61,7 @@ pub(super) struct State {
     /// Bytes sealed and written since the connection began.
     sealed: u64,
     written: u64,
+    /// Somebody writes, or will before the socket is waited for.
     is_writing: bool,
     pub(super) reader: Reader,
     input: Option<ReadBuffer>,
@@ -70,6 +72,8 @@ pub(super) struct State {
     pub(super) room: Room,
     pub(super) is_connecting: bool,
     pub(super) is_closed: bool,
+    /// Calls that were answered since the last look.
+    answered: usize,
     /// When something last arrived, or the oldest call became the oldest.
     pub(super) last_progress: Instant,
     /// When the background thread will look at the deadlines, as far as it knows.
@@ -127,6 +131,7 @@ impl Shared {
             room: Room::default(),
             is_connecting: false,
             is_closed: false,
+            answered: 0,
             last_progress: Instant::now(),
             next_look: None,
         };
@@ -204,7 +209,7 @@ impl Shared {
         if !begin.will_wait {
             self.see_to_driver(&mut state, begin.deadline);
         }
-        self.flush(state, notices);
+        self.flush(&mut state, notices);
         Ok(slot)
     }
 
@@ -257,7 +262,7 @@ impl Shared {
     }
 
     /// Writes what is sealed, unless somebody is at it, who then writes this as well.
-    pub(super) fn flush(&self, mut state: MutexGuard<'_, State>, notices: &mut Vec<Notice>) {
+    pub(super) fn flush(&self, state: &mut MutexGuard<'_, State>, notices: &mut Vec<Notice>) {
         if state.is_writing {
             return;
         }
@@ -269,7 +274,7 @@ impl Shared {
             }
             let endpoint = Arc::clone(&socket.endpoint);
             std::mem::swap(&mut batch, &mut state.output);
-            let outcome = MutexGuard::unlocked(&mut state, || endpoint.write(&batch));
+            let outcome = MutexGuard::unlocked(state, || endpoint.write(&batch));
             if !state.is_of(&endpoint) {
                 batch.clear();
                 continue;
@@ -283,18 +288,18 @@ impl Shared {
                         batch.append(&mut state.output);
                         std::mem::swap(&mut batch, &mut state.output);
                         // The background thread goes on when the socket takes more.
-                        self.watch(&mut state);
+                        self.watch(state);
                         break;
                     }
                     batch.clear();
                 }
                 Err(error) => {
                     // The answers that lie in the socket come first.
-                    let error = match self.read_if_nobody_does(&mut state, notices) {
+                    let error = match self.read_if_nobody_does(state, notices) {
                         Err(told @ (Error::Goodbye | Error::NotAuthentic)) => told,
                         _ => self.settings.io_error(Phase::Send, error),
                     };
-                    self.end(&mut state, &error, notices);
+                    self.end(state, &error, notices);
                     batch.clear();
                 }
             }
@@ -327,6 +332,20 @@ impl Shared {
         }
     }
 
+    /// After several calls were answered at once, lets their callers start the next ones, which are then written together.
+    pub(super) fn collect(&self, state: &mut MutexGuard<'_, State>, notices: &mut Vec<Notice>) {
+        if std::mem::take(&mut state.answered) > 1 && !state.is_writing {
+            state.is_writing = true;
+            let given = std::mem::take(notices);
+            MutexGuard::unlocked(state, || {
+                driver::give(given);
+                thread::yield_now();
+            });
+            state.is_writing = false;
+            self.flush(state, notices);
+        }
+    }
+
     fn may_lead(&self, slot: &Slot) -> bool {
         let mut state = self.state.lock();
         let may_lead = state.reader == Reader::Nobody && state.socket.is_some() && !slot.is_done();
@@ -352,6 +371,7 @@ impl Shared {
                 }
             };
             self.tell_of_room(&mut state, &mut notices);
+            self.collect(&mut state, &mut notices);
             if slot.is_done() {
                 state.input = Some(input);
                 break;
@@ -569,7 +589,8 @@ impl Shared {
         }
         self.look_if_idle(&mut state, &mut notices);
         let slot = state.ping(deadline);
-        self.flush(state, &mut notices);
+        self.flush(&mut state, &mut notices);
+        drop(state);
         driver::give(notices);
         match slot.ok_or(Error::Closed)? {
             Some(slot) => self.wait(&slot, deadline).unwrap_or_else(|| Err(self.time_out(&slot))).map(drop),
@@ -689,6 +710,7 @@ impl State {
             if let Some(outcome) = outcome
                 && let Some(call) = self.calls.pop_front()
             {
+                self.answered += 1;
                 notices.extend(call.slot.complete(outcome));
             }
         }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::client::ClientOptions;
-use crate::further::Further;
 use crate::rows::Row;
+use crate::scenarios::Scenario;
 use crate::servers::{Kind, Options};
 
 /// Measures falcotcp-sync's echo server against other people's, all in interleaved rounds on the same two cores.
@@ -16,12 +16,12 @@ use crate::servers::{Kind, Options};
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// Only these rows; without --further, none of the further measurements.
+    /// Only these rows; without --scenarios, none of them.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) rows: Option<Vec<Row>>,
-    /// Only these further measurements; without --rows, none of the rows.
+    /// Only these scenarios; without --rows, none of the rows.
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub(crate) further: Option<Vec<Further>>,
+    pub(crate) scenarios: Option<Vec<Scenario>>,
     /// Only these contenders. Without `plain` there are no ratios.
     #[arg(
         long,
@@ -40,13 +40,13 @@ pub(crate) struct Arguments {
     /// How long one turn is measured.
     #[arg(long, default_value_t = 0.8, value_parser = seconds)]
     pub(crate) seconds: f64,
-    /// How many idle connections the further measurement `idle` holds.
+    /// How many idle connections the scenario `idle` holds.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) idle_connections: usize,
     #[command(flatten)]
     pub(crate) client: ClientOptions,
     /// Write the tables into the repository's README as well, between its two marker comments.
-    #[arg(long, conflicts_with_all = ["rows", "further", "contenders", "replay", "shared_records"])]
+    #[arg(long, conflicts_with_all = ["rows", "scenarios", "contenders", "replay", "shared_records"])]
     pub(crate) readme: bool,
 }
 
@@ -60,11 +60,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-}
-
-/// How a value is written on the command line.
-pub(crate) fn word(value: impl ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn named_program(text: &str) -> Result<(String, PathBuf), String> {

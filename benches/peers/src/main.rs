@@ -40,20 +40,22 @@
 mod cli;
 mod client;
 mod connection;
-mod contest;
+mod crypto;
 mod driver;
 mod error;
-mod further;
 mod hex;
 mod machine;
 mod process;
 mod readme;
 mod report;
 mod requests;
+mod rounds;
 mod rows;
+mod scenarios;
 mod servers;
 mod summary;
 mod versions;
+mod word;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,14 +63,15 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 
-use cli::{Arguments, Command, word};
-use contest::{Contender, Schedule};
+use cli::{Arguments, Command};
 use error::Result;
-use further::{Further, FurtherPlan};
 use machine::Processors;
 use readme::Findings;
+use rounds::{Contender, Schedule};
 use rows::Row;
+use scenarios::{Scenario, ScenarioPlan};
 use servers::Kind;
+use word::word;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -91,8 +94,8 @@ fn compare(arguments: &Arguments) -> Result<()> {
         readme::check()?;
     }
     let processors = Processors::detect()?;
-    let (rows, further) = chosen(arguments);
-    let idle_connections = check_open_files(&further, arguments.idle_connections)?;
+    let (rows, scenarios) = chosen(arguments);
+    let idle_connections = check_open_files(&scenarios, arguments.idle_connections)?;
     let contenders = contenders(arguments)?;
     let schedule =
         Schedule { rounds: arguments.rounds, measured: Duration::from_secs_f64(arguments.seconds) };
@@ -101,7 +104,7 @@ fn compare(arguments: &Arguments) -> Result<()> {
         rounds: arguments.rounds,
         seconds: arguments.seconds,
         rows: Vec::new(),
-        further: Vec::new(),
+        scenarios: Vec::new(),
     };
 
     println!("{}; {}", findings.machine, versions::peers());
@@ -111,21 +114,21 @@ fn compare(arguments: &Arguments) -> Result<()> {
         report::print_row(&result);
         findings.rows.push(result);
     }
-    let plan = FurtherPlan { contenders: &contenders, schedule, processors: &processors, idle_connections };
-    for further in further {
-        let result = plan.measure(further)?;
-        report::print_further(&result);
-        findings.further.push(result);
+    let plan = ScenarioPlan { contenders: &contenders, schedule, processors: &processors, idle_connections };
+    for scenario in scenarios {
+        let result = plan.measure(scenario)?;
+        report::print_scenario(&result);
+        findings.scenarios.push(result);
     }
     println!("\n{:.0} s in all", started.elapsed().as_secs_f64());
     if arguments.readme { readme::write(&findings) } else { Ok(()) }
 }
 
 /// Everything, unless something in particular is asked for.
-fn chosen(arguments: &Arguments) -> (Vec<Row>, Vec<Further>) {
-    match (&arguments.rows, &arguments.further) {
-        (None, None) => (Row::value_variants().to_vec(), Further::value_variants().to_vec()),
-        (rows, further) => (rows.clone().unwrap_or_default(), further.clone().unwrap_or_default()),
+fn chosen(arguments: &Arguments) -> (Vec<Row>, Vec<Scenario>) {
+    match (&arguments.rows, &arguments.scenarios) {
+        (None, None) => (Row::value_variants().to_vec(), Scenario::value_variants().to_vec()),
+        (rows, scenarios) => (rows.clone().unwrap_or_default(), scenarios.clone().unwrap_or_default()),
     }
 }
 
@@ -143,12 +146,12 @@ fn contenders(arguments: &Arguments) -> Result<Vec<Contender>> {
 }
 
 /// As many idle connections as this process and a server may hold.
-fn check_open_files(further: &[Further], wanted: usize) -> Result<usize> {
+fn check_open_files(scenarios: &[Scenario], wanted: usize) -> Result<usize> {
     /// For all that is not an idle connection.
     const OTHERS: u64 = 256;
     let limit = machine::raise_open_files()?;
     let possible = usize::try_from(limit.saturating_sub(OTHERS))?.min(wanted);
-    if possible < wanted && further.contains(&Further::Idle) {
+    if possible < wanted && scenarios.contains(&Scenario::Idle) {
         eprintln!("only {possible} idle connections: the limit of open files is {limit}");
     }
     Ok(possible)

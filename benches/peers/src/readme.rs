@@ -4,14 +4,14 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::cli::word;
 use crate::error::Result;
-use crate::further::{FurtherResult, spread};
 use crate::report::{disturbance, micros, notes};
 use crate::rows::RowResult;
+use crate::scenarios::{ScenarioResult, spread};
 use crate::servers::Kind;
 use crate::summary::Summary;
 use crate::versions;
+use crate::word::word;
 
 const BEGIN: &str = "<!-- peers:begin -->";
 const END: &str = "<!-- peers:end -->";
@@ -22,7 +22,7 @@ pub(crate) struct Findings {
     pub(crate) rounds: u32,
     pub(crate) seconds: f64,
     pub(crate) rows: Vec<RowResult>,
-    pub(crate) further: Vec<FurtherResult>,
+    pub(crate) scenarios: Vec<ScenarioResult>,
 }
 
 /// Fails before anything is measured if there is no place for the tables.
@@ -77,7 +77,7 @@ fn markdown(findings: &Findings) -> Result<String> {
     contender_table(&mut text, findings, |summary| micros(summary.server_micros))?;
     writeln!(text, "\nWhat `{}` reached:\n", word(Kind::Ours))?;
     figures_of_ours(&mut text, findings)?;
-    for result in &findings.further {
+    for result in &findings.scenarios {
         writeln!(text, "\n{}:\n", result.title)?;
         for line in &result.lines {
             writeln!(text, "- {line}")?;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::contest::{Contender, Participant, Schedule, interleave};
 use crate::driver::Load;
 use crate::error::Result;
 use crate::machine::Processors;
+use crate::rounds::{Contender, Participant, Schedule, interleave};
 use crate::servers::{Kind, Options, Work};
 use crate::summary::{Summary, summaries};
 

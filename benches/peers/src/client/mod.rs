@@ -6,35 +6,20 @@
 //! content of the first response of each connection.
 
 mod echo;
-pub(crate) mod falco;
+mod falco;
 mod plain;
-pub(crate) mod tls;
+mod protocol;
+mod tls;
 
-use std::io;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::process::Endpoint;
-use crate::requests::{Mark, Requests};
+use crate::requests::Requests;
 use crate::servers::Kind;
-
-/// What became of the bytes that [`Client::receive`] was shown.
-pub(crate) struct Received {
-    /// Bytes that need not be shown again. The rest is the beginning of a response.
-    pub(crate) consumed: usize,
-    /// Whole responses that were among them.
-    pub(crate) responses: usize,
-}
-
-pub(crate) trait Client {
-    /// Appends these requests, as they leave in one write, to `wire`.
-    fn send(&mut self, requests: &[Mark], wire: &mut Vec<u8>) -> io::Result<()>;
-
-    /// Takes what has arrived, opening it in place.
-    fn receive(&mut self, bytes: &mut [u8]) -> io::Result<Received>;
-}
+pub(crate) use protocol::Client;
 
 /// Other ways to do the client's half than the fair one.
 #[derive(Clone, Copy, Default, clap::Args)]

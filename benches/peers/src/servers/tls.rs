@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::client::tls::{SERVER_NAME, provider};
+use crate::crypto::{SERVER_NAME, provider};
 use crate::error::Result;
 use crate::hex;
 

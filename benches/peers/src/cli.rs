@@ -45,7 +45,8 @@ pub(crate) struct Arguments {
     pub(crate) idle_connections: usize,
     #[command(flatten)]
     pub(crate) client: ClientOptions,
-    /// Write the tables into the repository's README as well, between its two marker comments.
+    /// Write the figures into README.md (one table) and benches/peers/README.md (everything) as well, each between
+    /// its two marker comments.
     #[arg(long, conflicts_with_all = ["rows", "scenarios", "contenders", "replay", "shared_records"])]
     pub(crate) readme: bool,
 }

@@ -73,6 +73,13 @@ pub(crate) struct RowResult {
     pub(crate) summaries: Vec<Summary>,
 }
 
+impl RowResult {
+    /// The figures of the contender of this name, if it takes part.
+    pub(crate) fn summary(&self, name: &str) -> Option<&Summary> {
+        self.summaries.iter().find(|summary| summary.name == name)
+    }
+}
+
 pub(crate) fn measure(
     row: Row,
     contenders: &[Contender],

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "plain,rustls,tokio-rustls,falcotcp,ours"
+        default_value = "plain,rustls,tokio-rustls,falcotcp,ours,ours-forward-secret"
     )]
     pub(crate) contenders: Vec<Kind>,
     /// One more contender: our server as another build of this program has it, say from before a change, or with

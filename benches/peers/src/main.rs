@@ -47,6 +47,7 @@ mod hex;
 mod machine;
 mod process;
 mod readme;
+mod reconnecting;
 mod report;
 mod requests;
 mod rounds;

@@ -13,13 +13,13 @@ Rates and CPU: medians over the rounds. Ratio: requests/s to plain in the same r
 pub(crate) fn print_row(result: &RowResult) {
     println!("\n{}: {}", word(result.row), result.row.title());
     println!(
-        "  {:<14} {:>10} {:>8} {:>9} {:>9} {:>9} {:>11} {:>11}  ratio to plain",
+        "  {:<19} {:>10} {:>8} {:>9} {:>9} {:>9} {:>11} {:>11}  ratio to plain",
         "", "requests/s", "MB/s", "p50 us", "p99 us", "p99.9 us", "server us/r", "driver us/r"
     );
     for summary in &result.summaries {
         println!("  {}", line(summary));
         for note in notes(summary) {
-            println!("  {:<14} {note}", "");
+            println!("  {:<19} {note}", "");
         }
     }
     if let Some(warning) = disturbance(&result.summaries) {
@@ -36,7 +36,7 @@ pub(crate) fn print_scenario(result: &ScenarioResult) {
 
 fn line(summary: &Summary) -> String {
     format!(
-        "{:<14} {:>10.0} {:>8.1} {:>9.1} {:>9.1} {:>9.1} {:>11} {:>11}  {}",
+        "{:<19} {:>10.0} {:>8.1} {:>9.1} {:>9.1} {:>9.1} {:>11} {:>11}  {}",
         summary.name,
         summary.rate,
         summary.megabytes,

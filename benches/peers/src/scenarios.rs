@@ -30,8 +30,14 @@ const BLOCKING_WORKERS: usize = 16;
 /// Paced: without a pause nearly all connections would soon be waiting for a sleeping handler, more than there are
 /// workers, and the measurement would only repeat that 16 workers who sleep 20 ms finish 800 requests a second. With it,
 /// about six handlers sleep at a time, and what is measured is whether those hold up the others.
-const BLOCKING_LOAD: Load =
-    Load { connections: 100, message: 64, in_flight: 1, marked: true, pause: Duration::from_millis(30) };
+const BLOCKING_LOAD: Load = Load {
+    connections: 100,
+    message: 64,
+    in_flight: 1,
+    marked: true,
+    pause: Duration::from_millis(30),
+    reconnects: false,
+};
 /// How long an idle server's processor time is watched.
 const IDLE_WATCHED: Duration = Duration::from_secs(3);
 /// How long idle connections may take to be answered once, before they fall silent.
@@ -76,7 +82,7 @@ impl ScenarioPlan<'_> {
     fn idle_of(&self, contender: &Contender) -> Result<String> {
         let active = Row::B.load();
         let mut beside = Running::start(contender, ECHO, active)?;
-        beside.fleet.greet(GREETING)?;
+        beside.greet(GREETING)?;
         let empty = beside.server.resident_memory()?;
         let mut idle =
             connect(contender, &beside.server, Load { connections: self.idle_connections, ..active })?;

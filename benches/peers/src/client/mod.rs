@@ -1,12 +1,13 @@
 //! The client half of each protocol, as the driver uses it: bytes in, bytes out, no socket once it is established.
 //!
 //! Every one of them does the work that a real client must do and no more. The plain one frames. The encrypted ones
-//! seal every request and open every response, all with the same implementation of AES-256-GCM (AWS-LC), so that what
-//! the driver costs differs between them only by what the protocols ask for. All check every header, and the whole
+//! seal every request and open every response, all but the forward-secret one with the same implementation of AES-256-GCM
+//! (AWS-LC), so that what the driver costs differs between them only by what the protocols ask for. All check every header, and the whole
 //! content of the first response of each connection.
 
 mod echo;
 mod falco;
+mod forward_secret;
 mod plain;
 mod protocol;
 mod tls;
@@ -49,6 +50,7 @@ enum Protocol {
     Plain,
     Tls(tls::Connector),
     Falco(falco::Connector),
+    ForwardSecret(forward_secret::Connector),
 }
 
 impl Connector {
@@ -64,6 +66,7 @@ impl Connector {
                 Protocol::Tls(tls::Connector::new(&endpoint.certificate, options.shared_records)?)
             }
             Kind::Falcotcp | Kind::Ours => Protocol::Falco(falco::Connector::new(&requests, options.replay)?),
+            Kind::OursForwardSecret => Protocol::ForwardSecret(forward_secret::Connector::new()),
         };
         Ok(Connector { endpoint: endpoint.clone(), requests, protocol })
     }
@@ -79,6 +82,7 @@ impl Connector {
             Protocol::Plain => Box::new(plain::PlainClient::new(requests)),
             Protocol::Tls(connector) => Box::new(connector.establish(&mut socket, requests)?),
             Protocol::Falco(connector) => Box::new(connector.establish(&mut socket, requests)?),
+            Protocol::ForwardSecret(connector) => Box::new(connector.establish(&mut socket, requests)?),
         };
         Ok((socket, client))
     }

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Falcotcp,
     /// This repository's library.
     Ours,
+    /// The same, with forward-secret sessions.
+    OursForwardSecret,
 }
 
 /// Serves until the process is killed.
@@ -45,6 +47,6 @@ pub(crate) fn serve(kind: Kind, options: Options) -> Result<()> {
         Kind::Rustls => rustls_threads::serve(options.work),
         Kind::TokioRustls => tokio_rustls::serve(options),
         Kind::Falcotcp => published::serve(options),
-        Kind::Ours => ours::serve(options),
+        Kind::Ours | Kind::OursForwardSecret => ours::serve(options),
     }
 }

@@ -11,7 +11,7 @@ use crate::servers::{Kind, Options};
 
 /// Measures falcotcp-sync's echo server against other people's, all in interleaved rounds on the same two cores.
 ///
-/// Without arguments: everything, in under five minutes.
+/// Without arguments: everything, in about five minutes.
 #[derive(Parser)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

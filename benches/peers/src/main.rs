@@ -11,29 +11,34 @@
 //! - **Closed loop.** Each connection has a fixed number of requests in flight; a response is followed by the next
 //!   request at once. What came in together is answered with one write.
 //! - **One driver for all protocols**, a single thread on `epoll`. Nothing about the loop differs between contenders;
-//!   only the client half of the protocol is exchanged (`client/`).
+//!   only the client half of the protocol is exchanged (`client/`). In row n, where each request has a
+//!   connection of its own, each client is a thread that blocks instead, for every contender.
 //!
 //! # What is fair
 //!
-//! The client half of an encrypted protocol costs processor time as well, and it runs on the same two cores. To replay
-//! one sealed request and count the bytes that come back would be allowed with this protocol, and impossible with
-//! TLS; so the driver does not. **For every encrypted contender each request is really sealed and each response
+//! The client half of an encrypted protocol costs processor time as well, and it runs on the same two cores. To
+//! replay one sealed request and count the bytes that come back would be allowed with this protocol, and impossible
+//! with TLS; so the driver does not. **For every encrypted contender each request is really sealed and each response
 //! really opened**, with AES-256-GCM from AWS-LC throughout: rustls is given that provider and the one cipher suite,
-//! and the FalcoTCP client in here uses the same library. Each request is sealed by itself, in a record
-//! of its own where it is TLS, also where several leave in one write. (TLS servers do put the responses of one write into
-//! one record, which FalcoTCP has no way to do.) `--shared-records` lets TLS requests share records as well; `--replay`
-//! shows what the FalcoTCP servers do beside a client that neither seals nor opens.
+//! and the FalcoTCP client in here uses the same library. Only the forward-secret client is the library's own state
+//! machine, with the library's AES-GCM, which is slower on large messages: there compare the server's processor time.
+//! Each request is sealed by itself, in a record of its own where it is TLS, also where several leave in one write.
+//! (TLS servers do put the responses of one write into one record, which FalcoTCP has no way to do.)
+//! `--shared-records` lets TLS requests share records as well; `--replay` shows what the FalcoTCP servers do beside a
+//! client that neither seals nor opens.
 //!
 //! So throughput contains both halves, as it does for users. The server's half alone is in the column of the server's
 //! processor time per request (user and system, as the operating system accounts for it), which is also the steadiest
 //! figure on a noisy machine. The driver's processor time stands beside it.
 //!
 //! All servers echo through a handler that sees the whole message. The plain server is meant to be hard to beat:
-//! buffered, Nagle's algorithm off, and large messages are sent from the buffer that they were read into. TLS
-//! connections are opened before anything is measured, so no handshake is in the figures and resumption is off.
-//! Ours and tokio run with their default number of threads; the published server asks for a number and gets that of
-//! the cores. It also serves only some of its connections (the others starve: they are counted and named) and burns the
-//! processors while idle, so it is started for each of its turns and killed after it.
+//! buffered, Nagle's algorithm off, and large messages are sent from the buffer that they were read into. Connections
+//! are opened before anything is measured, so no handshake is in the figures; but in row n it is in all of them, and
+//! there TLS sessions are resumed (with tickets, and a key exchange of their own), all but the first of each client
+//! and turn. Ours and tokio run with their default number of threads; the published server asks for a number and gets
+//! that of the cores. It also serves only some of its connections (the others starve: they are counted and named) and
+//! burns the processors while idle, so it is started for each of its turns and killed after it. It has no part in row
+//! n.
 //!
 //! Linux only: it pins processes and reads `/proc`.
 

@@ -2,32 +2,32 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::client::ClientOptions;
-use crate::further::Further;
 use crate::rows::Row;
+use crate::scenarios::Scenario;
 use crate::servers::{Kind, Options};
 
 /// Measures falcotcp-sync's echo server against other people's, all in interleaved rounds on the same two cores.
 ///
-/// Without arguments: everything, in under five minutes.
+/// Without arguments: everything, in about five minutes.
 #[derive(Parser)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// Only these rows; without --further, none of the further measurements.
+    /// Only these rows; without --scenarios, none of them.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) rows: Option<Vec<Row>>,
-    /// Only these further measurements; without --rows, none of the rows.
+    /// Only these scenarios; without --rows, none of the rows.
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub(crate) further: Option<Vec<Further>>,
+    pub(crate) scenarios: Option<Vec<Scenario>>,
     /// Only these contenders. Without `plain` there are no ratios.
     #[arg(
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "plain,rustls,tokio-rustls,falcotcp,ours"
+        default_value = "plain,rustls,tokio-rustls,falcotcp,ours,ours-forward-secret"
     )]
     pub(crate) contenders: Vec<Kind>,
     /// One more contender: our server as another build of this program has it, say from before a change, or with
@@ -40,13 +40,14 @@ pub(crate) struct Arguments {
     /// How long one turn is measured.
     #[arg(long, default_value_t = 0.8, value_parser = seconds)]
     pub(crate) seconds: f64,
-    /// How many idle connections the further measurement `idle` holds.
+    /// How many idle connections the scenario `idle` holds.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) idle_connections: usize,
     #[command(flatten)]
     pub(crate) client: ClientOptions,
-    /// Write the tables into the repository's README as well, between its two marker comments.
-    #[arg(long, conflicts_with_all = ["rows", "further", "contenders", "replay", "shared_records"])]
+    /// Write the figures into README.md (one table) and benches/peers/README.md (everything) as well, each between
+    /// its two marker comments.
+    #[arg(long, conflicts_with_all = ["rows", "scenarios", "contenders", "replay", "shared_records"])]
     pub(crate) readme: bool,
 }
 
@@ -60,11 +61,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-}
-
-/// How a value is written on the command line.
-pub(crate) fn word(value: impl ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn named_program(text: &str) -> Result<(String, PathBuf), String> {

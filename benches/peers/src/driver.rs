@@ -27,6 +27,8 @@ pub(crate) struct Load {
     pub(crate) marked: bool,
     /// How long a connection waits after a response before it sends the next request.
     pub(crate) pause: Duration,
+    /// Each request has a connection of its own, and the other fields are for as many clients.
+    pub(crate) reconnects: bool,
 }
 
 /// How long one turn takes, in three parts.
@@ -62,7 +64,7 @@ pub(crate) fn empty_histogram() -> Result<Histogram<u64>> {
 /// Holds whatever one read brings in; the processor's second-level cache holds it as well.
 const SCRATCH: usize = 128 * 1024;
 /// More than any protocol here wraps around a message.
-const OVERHEAD: usize = 1024;
+pub(crate) const OVERHEAD: usize = 1024;
 
 /// The connections to one server.
 pub(crate) struct Fleet {

@@ -11,49 +11,57 @@
 //! - **Closed loop.** Each connection has a fixed number of requests in flight; a response is followed by the next
 //!   request at once. What came in together is answered with one write.
 //! - **One driver for all protocols**, a single thread on `epoll`. Nothing about the loop differs between contenders;
-//!   only the client half of the protocol is exchanged (`client/`).
+//!   only the client half of the protocol is exchanged (`client/`). In row n, where each request has a
+//!   connection of its own, each client is a thread that blocks instead, for every contender.
 //!
 //! # What is fair
 //!
-//! The client half of an encrypted protocol costs processor time as well, and it runs on the same two cores. To replay
-//! one sealed request and count the bytes that come back would be allowed with this protocol, and impossible with
-//! TLS; so the driver does not. **For every encrypted contender each request is really sealed and each response
+//! The client half of an encrypted protocol costs processor time as well, and it runs on the same two cores. To
+//! replay one sealed request and count the bytes that come back would be allowed with this protocol, and impossible
+//! with TLS; so the driver does not. **For every encrypted contender each request is really sealed and each response
 //! really opened**, with AES-256-GCM from AWS-LC throughout: rustls is given that provider and the one cipher suite,
-//! and the FalcoTCP client in here uses the same library. Each request is sealed by itself, in a record
-//! of its own where it is TLS, also where several leave in one write. (TLS servers do put the responses of one write into
-//! one record, which FalcoTCP has no way to do.) `--shared-records` lets TLS requests share records as well; `--replay`
-//! shows what the FalcoTCP servers do beside a client that neither seals nor opens.
+//! and the FalcoTCP client in here uses the same library. Only the forward-secret client is the library's own state
+//! machine, with the library's AES-GCM, which is slower on large messages: there compare the server's processor time.
+//! Each request is sealed by itself, in a record of its own where it is TLS, also where several leave in one write.
+//! (TLS servers do put the responses of one write into one record, which FalcoTCP has no way to do.)
+//! `--shared-records` lets TLS requests share records as well; `--replay` shows what the FalcoTCP servers do beside a
+//! client that neither seals nor opens.
 //!
 //! So throughput contains both halves, as it does for users. The server's half alone is in the column of the server's
 //! processor time per request (user and system, as the operating system accounts for it), which is also the steadiest
 //! figure on a noisy machine. The driver's processor time stands beside it.
 //!
 //! All servers echo through a handler that sees the whole message. The plain server is meant to be hard to beat:
-//! buffered, Nagle's algorithm off, and large messages are sent from the buffer that they were read into. TLS
-//! connections are opened before anything is measured, so no handshake is in the figures and resumption is off.
-//! Ours and tokio run with their default number of threads; the published server asks for a number and gets that of
-//! the cores. It also serves only some of its connections (the others starve: they are counted and named) and burns the
-//! processors while idle, so it is started for each of its turns and killed after it.
+//! buffered, Nagle's algorithm off, and large messages are sent from the buffer that they were read into. Connections
+//! are opened before anything is measured, so no handshake is in the figures; but in row n it is in all of them, and
+//! there TLS sessions are resumed (with tickets, and a key exchange of their own), all but the first of each client
+//! and turn. Ours and tokio run with their default number of threads; the published server asks for a number and gets
+//! that of the cores. It also serves only some of its connections (the others starve: they are counted and named) and
+//! burns the processors while idle, so it is started for each of its turns and killed after it. It has no part in row
+//! n.
 //!
 //! Linux only: it pins processes and reads `/proc`.
 
 mod cli;
 mod client;
 mod connection;
-mod contest;
+mod crypto;
 mod driver;
 mod error;
-mod further;
 mod hex;
 mod machine;
 mod process;
 mod readme;
+mod reconnecting;
 mod report;
 mod requests;
+mod rounds;
 mod rows;
+mod scenarios;
 mod servers;
 mod summary;
 mod versions;
+mod word;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,14 +69,15 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 
-use cli::{Arguments, Command, word};
-use contest::{Contender, Schedule};
+use cli::{Arguments, Command};
 use error::Result;
-use further::{Further, FurtherPlan};
 use machine::Processors;
 use readme::Findings;
+use rounds::{Contender, Schedule};
 use rows::Row;
+use scenarios::{Scenario, ScenarioPlan};
 use servers::Kind;
+use word::word;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -91,8 +100,8 @@ fn compare(arguments: &Arguments) -> Result<()> {
         readme::check()?;
     }
     let processors = Processors::detect()?;
-    let (rows, further) = chosen(arguments);
-    let idle_connections = check_open_files(&further, arguments.idle_connections)?;
+    let (rows, scenarios) = chosen(arguments);
+    let idle_connections = check_open_files(&scenarios, arguments.idle_connections)?;
     let contenders = contenders(arguments)?;
     let schedule =
         Schedule { rounds: arguments.rounds, measured: Duration::from_secs_f64(arguments.seconds) };
@@ -101,7 +110,7 @@ fn compare(arguments: &Arguments) -> Result<()> {
         rounds: arguments.rounds,
         seconds: arguments.seconds,
         rows: Vec::new(),
-        further: Vec::new(),
+        scenarios: Vec::new(),
     };
 
     println!("{}; {}", findings.machine, versions::peers());
@@ -111,21 +120,21 @@ fn compare(arguments: &Arguments) -> Result<()> {
         report::print_row(&result);
         findings.rows.push(result);
     }
-    let plan = FurtherPlan { contenders: &contenders, schedule, processors: &processors, idle_connections };
-    for further in further {
-        let result = plan.measure(further)?;
-        report::print_further(&result);
-        findings.further.push(result);
+    let plan = ScenarioPlan { contenders: &contenders, schedule, processors: &processors, idle_connections };
+    for scenario in scenarios {
+        let result = plan.measure(scenario)?;
+        report::print_scenario(&result);
+        findings.scenarios.push(result);
     }
     println!("\n{:.0} s in all", started.elapsed().as_secs_f64());
     if arguments.readme { readme::write(&findings) } else { Ok(()) }
 }
 
 /// Everything, unless something in particular is asked for.
-fn chosen(arguments: &Arguments) -> (Vec<Row>, Vec<Further>) {
-    match (&arguments.rows, &arguments.further) {
-        (None, None) => (Row::value_variants().to_vec(), Further::value_variants().to_vec()),
-        (rows, further) => (rows.clone().unwrap_or_default(), further.clone().unwrap_or_default()),
+fn chosen(arguments: &Arguments) -> (Vec<Row>, Vec<Scenario>) {
+    match (&arguments.rows, &arguments.scenarios) {
+        (None, None) => (Row::value_variants().to_vec(), Scenario::value_variants().to_vec()),
+        (rows, scenarios) => (rows.clone().unwrap_or_default(), scenarios.clone().unwrap_or_default()),
     }
 }
 
@@ -143,12 +152,12 @@ fn contenders(arguments: &Arguments) -> Result<Vec<Contender>> {
 }
 
 /// As many idle connections as this process and a server may hold.
-fn check_open_files(further: &[Further], wanted: usize) -> Result<usize> {
+fn check_open_files(scenarios: &[Scenario], wanted: usize) -> Result<usize> {
     /// For all that is not an idle connection.
     const OTHERS: u64 = 256;
     let limit = machine::raise_open_files()?;
     let possible = usize::try_from(limit.saturating_sub(OTHERS))?.min(wanted);
-    if possible < wanted && further.contains(&Further::Idle) {
+    if possible < wanted && scenarios.contains(&Scenario::Idle) {
         eprintln!("only {possible} idle connections: the limit of open files is {limit}");
     }
     Ok(possible)

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::cli::word;
 use crate::error::Result;
 use crate::hex;
 use crate::machine::{self, ProcessorClock};
 use crate::servers::{ANNOUNCEMENT, Kind, Options};
+use crate::word::word;
 
 /// Where a server listens, and what a TLS client trusts.
 #[derive(Clone)]

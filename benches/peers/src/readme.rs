@@ -1,17 +1,16 @@
-//! The tables in the repository's README, between two marker comments.
+//! The tables in the repository's README and in the benchmark's own, between two marker comments.
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
 
-use crate::cli::word;
 use crate::error::Result;
-use crate::further::{FurtherResult, spread};
 use crate::report::{disturbance, micros, notes};
 use crate::rows::RowResult;
+use crate::scenarios::{ScenarioResult, spread};
 use crate::servers::Kind;
 use crate::summary::Summary;
 use crate::versions;
+use crate::word::word;
 
 const BEGIN: &str = "<!-- peers:begin -->";
 const END: &str = "<!-- peers:end -->";
@@ -22,38 +21,78 @@ pub(crate) struct Findings {
     pub(crate) rounds: u32,
     pub(crate) seconds: f64,
     pub(crate) rows: Vec<RowResult>,
-    pub(crate) further: Vec<FurtherResult>,
+    pub(crate) scenarios: Vec<ScenarioResult>,
 }
+
+/// The repository's README, with one table.
+const OVERVIEW: Place =
+    Place { name: "README.md", path: concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md") };
+/// The benchmark's own README, with everything.
+const WHOLE: Place =
+    Place { name: "benches/peers/README.md", path: concat!(env!("CARGO_MANIFEST_DIR"), "/README.md") };
 
 /// Fails before anything is measured if there is no place for the tables.
 pub(crate) fn check() -> Result<()> {
-    split(&read()?).map(|_| ())
-}
-
-/// Replaces what stands between the markers.
-pub(crate) fn write(findings: &Findings) -> Result<()> {
-    let text = read()?;
-    let (before, after) = split(&text)?;
-    fs::write(path(), format!("{before}{BEGIN}\n\n{}\n{END}{after}", markdown(findings)?))?;
+    for place in [OVERVIEW, WHOLE] {
+        place.split(&place.read()?)?;
+    }
     Ok(())
 }
 
-fn read() -> Result<String> {
-    Ok(fs::read_to_string(path()).map_err(|error| format!("{}: {error}", path().display()))?)
+/// Replaces what stands between the markers of both files.
+pub(crate) fn write(findings: &Findings) -> Result<()> {
+    OVERVIEW.replace(&overview(findings)?)?;
+    WHOLE.replace(&whole(findings)?)
 }
 
-fn path() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"))
+/// A file with markers.
+struct Place {
+    name: &'static str,
+    path: &'static str,
 }
 
-fn split(text: &str) -> Result<(&str, &str)> {
-    let missing = || format!("README.md has no {BEGIN} followed by {END}");
-    let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    Ok((before, after))
+impl Place {
+    fn read(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.path).map_err(|error| format!("{}: {error}", self.name))?)
+    }
+
+    fn split<'a>(&self, text: &'a str) -> Result<(&'a str, &'a str)> {
+        let missing = || format!("{} has no {BEGIN} followed by {END}", self.name);
+        let (before, rest) = text.split_once(BEGIN).ok_or_else(missing)?;
+        let (_, after) = rest.split_once(END).ok_or_else(missing)?;
+        Ok((before, after))
+    }
+
+    fn replace(&self, new: &str) -> Result<()> {
+        let text = self.read()?;
+        let (before, after) = self.split(&text)?;
+        Ok(fs::write(self.path, format!("{before}{BEGIN}\n\n{new}\n{END}{after}"))?)
+    }
 }
 
-fn markdown(findings: &Findings) -> Result<String> {
+/// Median ratios, and what ours reached.
+fn overview(findings: &Findings) -> Result<String> {
+    let mut text = String::new();
+    contender_table(
+        &mut text,
+        findings,
+        ["ours: requests/s", "p99 us"],
+        |summary| {
+            let ratio = summary.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.2}", ratio.median));
+            ratio + &starving(summary)
+        },
+        |result| {
+            let ours = result.summary(&word(Kind::Ours));
+            [
+                ours.map(|ours| format!("{:.0}", ours.rate)),
+                ours.map(|ours| format!("{:.1}", ours.latency.p99)),
+            ]
+        },
+    )?;
+    Ok(text)
+}
+
+fn whole(findings: &Findings) -> Result<String> {
     let mut text = String::new();
     writeln!(
         text,
@@ -67,17 +106,18 @@ fn markdown(findings: &Findings) -> Result<String> {
         writeln!(text, "{warning}\n")?;
     }
     writeln!(text, "Requests/s relative to plain threads in the same round, median [least..most]:\n")?;
-    contender_table(&mut text, findings, |summary| {
-        let ratio = summary.ratio.map_or_else(|| "-".to_owned(), spread);
-        let starved =
-            if summary.starved > 0 { format!(", {} starve", summary.starved) } else { String::new() };
-        ratio + &starved
-    })?;
+    contender_table(
+        &mut text,
+        findings,
+        [],
+        |summary| summary.ratio.map_or_else(|| "-".to_owned(), spread) + &starving(summary),
+        |_| [],
+    )?;
     writeln!(text, "\nServer CPU per request (user + system), us:\n")?;
-    contender_table(&mut text, findings, |summary| micros(summary.server_micros))?;
+    contender_table(&mut text, findings, [], |summary| micros(summary.server_micros), |_| [])?;
     writeln!(text, "\nWhat `{}` reached:\n", word(Kind::Ours))?;
     figures_of_ours(&mut text, findings)?;
-    for result in &findings.further {
+    for result in &findings.scenarios {
         writeln!(text, "\n{}:\n", result.title)?;
         for line in &result.lines {
             writeln!(text, "- {line}")?;
@@ -86,18 +126,31 @@ fn markdown(findings: &Findings) -> Result<String> {
     Ok(text)
 }
 
-/// A line a row, a column a contender.
-fn contender_table(text: &mut String, findings: &Findings, cell: fn(&Summary) -> String) -> Result<()> {
-    let Some(first) = findings.rows.first() else { return Ok(()) };
-    write!(text, "| | |")?;
-    for summary in &first.summaries {
-        write!(text, " {} |", summary.name)?;
+fn starving(summary: &Summary) -> String {
+    if summary.starved > 0 { format!(", {} starve", summary.starved) } else { String::new() }
+}
+
+/// A line a row, a column a contender, and more columns behind them. A cell without a value has a dash.
+fn contender_table<const MORE: usize>(
+    text: &mut String,
+    findings: &Findings,
+    more_titles: [&str; MORE],
+    cell: fn(&Summary) -> String,
+    more: fn(&RowResult) -> [Option<String>; MORE],
+) -> Result<()> {
+    let mut names: Vec<&str> = Vec::new();
+    for summary in findings.rows.iter().flat_map(|result| &result.summaries) {
+        if !names.contains(&summary.name.as_str()) {
+            names.push(&summary.name);
+        }
     }
-    writeln!(text, "\n|---|---|{}", "---|".repeat(first.summaries.len()))?;
+    let titles: Vec<&str> = names.iter().copied().chain(more_titles).collect();
+    writeln!(text, "| | | {} |\n|---|---|{}", titles.join(" | "), "---|".repeat(titles.len()))?;
     for result in &findings.rows {
         write!(text, "| {} | {} |", word(result.row), result.row.title())?;
-        for summary in &result.summaries {
-            write!(text, " {} |", cell(summary))?;
+        let cells = names.iter().map(|name| result.summary(name).map(cell));
+        for cell in cells.chain(more(result)) {
+            write!(text, " {} |", cell.as_deref().unwrap_or("-"))?;
         }
         writeln!(text)?;
     }
@@ -108,7 +161,7 @@ fn figures_of_ours(text: &mut String, findings: &Findings) -> Result<()> {
     writeln!(text, "| | | requests/s | MB/s | p50 us | p99 us | p99.9 us |\n|---|---|---|---|---|---|---|")?;
     let name = word(Kind::Ours);
     for result in &findings.rows {
-        for summary in result.summaries.iter().filter(|summary| summary.name == name) {
+        if let Some(summary) = result.summary(&name) {
             let latency = summary.latency;
             writeln!(
                 text,

@@ -1,8 +1,9 @@
 //! The tables on the terminal.
 
-use crate::further::{FurtherResult, spread};
 use crate::rows::RowResult;
+use crate::scenarios::{ScenarioResult, spread};
 use crate::summary::Summary;
+use crate::word::word;
 
 /// What the columns mean, said once.
 pub(crate) const LEGEND: &str = "\
@@ -10,15 +11,15 @@ MB/s: message bytes one way. Latencies: all rounds together. Server CPU: user + 
 Rates and CPU: medians over the rounds. Ratio: requests/s to plain in the same round, median [least..most].";
 
 pub(crate) fn print_row(result: &RowResult) {
-    println!("\n{}: {}", crate::cli::word(result.row), result.row.title());
+    println!("\n{}: {}", word(result.row), result.row.title());
     println!(
-        "  {:<14} {:>10} {:>8} {:>9} {:>9} {:>9} {:>11} {:>11}  ratio to plain",
+        "  {:<19} {:>10} {:>8} {:>9} {:>9} {:>9} {:>11} {:>11}  ratio to plain",
         "", "requests/s", "MB/s", "p50 us", "p99 us", "p99.9 us", "server us/r", "driver us/r"
     );
     for summary in &result.summaries {
         println!("  {}", line(summary));
         for note in notes(summary) {
-            println!("  {:<14} {note}", "");
+            println!("  {:<19} {note}", "");
         }
     }
     if let Some(warning) = disturbance(&result.summaries) {
@@ -26,7 +27,7 @@ pub(crate) fn print_row(result: &RowResult) {
     }
 }
 
-pub(crate) fn print_further(result: &FurtherResult) {
+pub(crate) fn print_scenario(result: &ScenarioResult) {
     println!("\n{}", result.title);
     for line in &result.lines {
         println!("  {line}");
@@ -35,7 +36,7 @@ pub(crate) fn print_further(result: &FurtherResult) {
 
 fn line(summary: &Summary) -> String {
     format!(
-        "{:<14} {:>10.0} {:>8.1} {:>9.1} {:>9.1} {:>9.1} {:>11} {:>11}  {}",
+        "{:<19} {:>10.0} {:>8.1} {:>9.1} {:>9.1} {:>9.1} {:>11} {:>11}  {}",
         summary.name,
         summary.rate,
         summary.megabytes,

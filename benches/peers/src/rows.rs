@@ -1,13 +1,13 @@
-//! The rows of the comparison: echo servers under seven loads.
+//! The rows of the comparison: echo servers under eight loads.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::contest::{Contender, Participant, Schedule, interleave};
 use crate::driver::Load;
 use crate::error::Result;
 use crate::machine::Processors;
+use crate::rounds::{Contender, Participant, Schedule, interleave};
 use crate::servers::{Kind, Options, Work};
 use crate::summary::{Summary, summaries};
 
@@ -27,6 +27,8 @@ pub(crate) enum Row {
     F,
     /// 1000 connections, 64 B.
     G,
+    /// 8 clients that connect, send 64 B, and close.
+    N,
 }
 
 impl Row {
@@ -39,8 +41,10 @@ impl Row {
             Row::E => (2, 1 << 20, 1),
             Row::F => (8, 64, 32),
             Row::G => (1000, 64, 1),
+            Row::N => (8, 64, 1),
         };
-        Load { connections, message, in_flight, marked: false, pause: Duration::ZERO }
+        let reconnects = self == Row::N;
+        Load { connections, message, in_flight, marked: false, pause: Duration::ZERO, reconnects }
     }
 
     /// How many cores server and driver share.
@@ -55,6 +59,9 @@ impl Row {
             bytes if bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
             bytes => format!("{bytes} B"),
         };
+        if load.reconnects {
+            return format!("{} clients connect, send {message}, close", load.connections);
+        }
         let connections = if load.connections == 1 { "connection" } else { "connections" };
         let mut title = format!("{} {connections}, {message}", load.connections);
         if load.in_flight > 1 {
@@ -73,6 +80,13 @@ pub(crate) struct RowResult {
     pub(crate) summaries: Vec<Summary>,
 }
 
+impl RowResult {
+    /// The figures of the contender of this name, if it takes part.
+    pub(crate) fn summary(&self, name: &str) -> Option<&Summary> {
+        self.summaries.iter().find(|summary| summary.name == name)
+    }
+}
+
 pub(crate) fn measure(
     row: Row,
     contenders: &[Contender],
@@ -81,9 +95,14 @@ pub(crate) fn measure(
 ) -> Result<RowResult> {
     processors.pin(row.cores())?;
     let options = Options { work: Work::Echo, workers: None };
+    // The published server leaves most connections unanswered: there is nothing to measure where each has one request.
+    let taking_part: Vec<_> = contenders
+        .iter()
+        .filter(|contender| !(row.load().reconnects && contender.kind == Kind::Falcotcp))
+        .collect();
     let mut participants: Vec<_> =
-        contenders.iter().map(|contender| Participant::new(contender, options, row.load())).collect();
+        taking_part.iter().map(|contender| Participant::new(contender, options, row.load())).collect();
     interleave(&mut participants, schedule)?;
-    let base_line = contenders.iter().position(|contender| contender.kind == Kind::Plain);
+    let base_line = taking_part.iter().position(|contender| contender.kind == Kind::Plain);
     Ok(RowResult { row, summaries: summaries(&participants, base_line)? })
 }

@@ -2,9 +2,9 @@
 
 use hdrhistogram::Histogram;
 
-use crate::contest::Participant;
 use crate::driver::{Slice, empty_histogram};
 use crate::error::Result;
+use crate::rounds::Participant;
 
 /// The median over the rounds, and between which values it lies.
 #[derive(Clone, Copy)]

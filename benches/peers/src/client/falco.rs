@@ -7,12 +7,10 @@ use std::rc::Rc;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 
-use super::{Client, Received};
+use super::protocol::{Client, Received};
+use crate::crypto::SHARED_KEY;
 use crate::error::Result;
 use crate::requests::{HEADER, Mark, Requests};
-
-/// The servers that are measured here listen on the loopback interface and carry nothing worth hiding.
-pub(crate) const SHARED_KEY: [u8; 32] = *b"a key for measurements, no other";
 
 const ESTABLISHMENT: u8 = 0;
 const MESSAGE: u8 = 1;

@@ -1,40 +1,26 @@
 //! The client half of each protocol, as the driver uses it: bytes in, bytes out, no socket once it is established.
 //!
 //! Every one of them does the work that a real client must do and no more. The plain one frames. The encrypted ones
-//! seal every request and open every response, all with the same implementation of AES-256-GCM (AWS-LC), so that what
-//! the driver costs differs between them only by what the protocols ask for. All check every header, and the whole
+//! seal every request and open every response, all but the forward-secret one with the same implementation of AES-256-GCM
+//! (AWS-LC), so that what the driver costs differs between them only by what the protocols ask for. All check every header, and the whole
 //! content of the first response of each connection.
 
 mod echo;
-pub(crate) mod falco;
+mod falco;
+mod forward_secret;
 mod plain;
-pub(crate) mod tls;
+mod protocol;
+mod tls;
 
-use std::io;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::process::Endpoint;
-use crate::requests::{Mark, Requests};
+use crate::requests::Requests;
 use crate::servers::Kind;
-
-/// What became of the bytes that [`Client::receive`] was shown.
-pub(crate) struct Received {
-    /// Bytes that need not be shown again. The rest is the beginning of a response.
-    pub(crate) consumed: usize,
-    /// Whole responses that were among them.
-    pub(crate) responses: usize,
-}
-
-pub(crate) trait Client {
-    /// Appends these requests, as they leave in one write, to `wire`.
-    fn send(&mut self, requests: &[Mark], wire: &mut Vec<u8>) -> io::Result<()>;
-
-    /// Takes what has arrived, opening it in place.
-    fn receive(&mut self, bytes: &mut [u8]) -> io::Result<Received>;
-}
+pub(crate) use protocol::Client;
 
 /// Other ways to do the client's half than the fair one.
 #[derive(Clone, Copy, Default, clap::Args)]
@@ -64,6 +50,7 @@ enum Protocol {
     Plain,
     Tls(tls::Connector),
     Falco(falco::Connector),
+    ForwardSecret(forward_secret::Connector),
 }
 
 impl Connector {
@@ -79,6 +66,7 @@ impl Connector {
                 Protocol::Tls(tls::Connector::new(&endpoint.certificate, options.shared_records)?)
             }
             Kind::Falcotcp | Kind::Ours => Protocol::Falco(falco::Connector::new(&requests, options.replay)?),
+            Kind::OursForwardSecret => Protocol::ForwardSecret(forward_secret::Connector::new()),
         };
         Ok(Connector { endpoint: endpoint.clone(), requests, protocol })
     }
@@ -94,6 +82,7 @@ impl Connector {
             Protocol::Plain => Box::new(plain::PlainClient::new(requests)),
             Protocol::Tls(connector) => Box::new(connector.establish(&mut socket, requests)?),
             Protocol::Falco(connector) => Box::new(connector.establish(&mut socket, requests)?),
+            Protocol::ForwardSecret(connector) => Box::new(connector.establish(&mut socket, requests)?),
         };
         Ok((socket, client))
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::echo::EchoStream;
-use super::{Client, Received};
+use super::protocol::{Client, Received};
 use crate::requests::{Mark, Requests};
 
 pub(super) struct PlainClient {

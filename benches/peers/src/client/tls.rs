@@ -5,24 +5,14 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::echo::EchoStream;
-use super::{Client, Received};
+use super::protocol::{Client, Received};
+use crate::crypto::{SERVER_NAME, provider};
 use crate::error::Result;
 use crate::requests::{Mark, Requests};
-
-/// The name in the certificate.
-pub(crate) const SERVER_NAME: &str = "localhost";
-
-/// AWS-LC, and no cipher suite but AES-256-GCM: the cipher of the protocol that TLS is compared with.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384];
-    Arc::new(provider)
-}
 
 pub(super) struct Connector {
     config: Arc<ClientConfig>,

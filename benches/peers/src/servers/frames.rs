@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 
-use super::Work;
+use super::work::Work;
 use crate::requests::HEADER;
 
 /// How much is read at once, and how much is gathered before it is written.

@@ -3,7 +3,9 @@
 //! What all of them share is the handler's [`Work`] and the way they say where they listen: one line on standard
 //! output with the address and, for TLS, the certificate in hex.
 
+mod announcement;
 mod frames;
+mod options;
 mod ours;
 mod plain;
 mod published;
@@ -12,13 +14,12 @@ mod tls;
 mod tokio_rustls;
 mod work;
 
-use std::io::{self, Write};
-use std::net::SocketAddr;
-
 use clap::ValueEnum;
 
 use crate::error::Result;
 use crate::machine;
+pub(crate) use announcement::ANNOUNCEMENT;
+pub(crate) use options::Options;
 pub(crate) use work::Work;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,16 +34,8 @@ pub(crate) enum Kind {
     Falcotcp,
     /// This repository's library.
     Ours,
-}
-
-/// What a server process is told on its command line.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Options {
-    #[arg(long, value_enum, default_value = "echo")]
-    pub(crate) work: Work,
-    /// Worker threads of a server that has a fixed number of them; its own default where nothing is said.
-    #[arg(long)]
-    pub(crate) workers: Option<usize>,
+    /// The same, with forward-secret sessions.
+    OursForwardSecret,
 }
 
 /// Serves until the process is killed.
@@ -54,15 +47,6 @@ pub(crate) fn serve(kind: Kind, options: Options) -> Result<()> {
         Kind::Rustls => rustls_threads::serve(options.work),
         Kind::TokioRustls => tokio_rustls::serve(options),
         Kind::Falcotcp => published::serve(options),
-        Kind::Ours => ours::serve(options),
+        Kind::Ours | Kind::OursForwardSecret => ours::serve(options),
     }
-}
-
-/// How the one line begins that the parent process waits for; a server may print others of its own.
-pub(crate) const ANNOUNCEMENT: &str = "listening on ";
-
-fn announce(address: SocketAddr, certificate: &str) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    writeln!(output, "{ANNOUNCEMENT}{address} {certificate}")?;
-    output.flush()
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use falcotcp_sync::{Handler, Key, Request, Response, Server};
 
-use super::{Options, Work, announce};
-use crate::client::falco::SHARED_KEY;
+use super::announcement::announce;
+use super::options::Options;
+use super::work::Work;
+use crate::crypto::SHARED_KEY;
 use crate::error::Result;
 
 /// Connections stay idle while the other contenders have their turn; they are not to run out meanwhile.

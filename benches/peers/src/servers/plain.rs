@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::thread;
 
-use super::{Work, announce, frames};
+use super::announcement::announce;
+use super::frames;
+use super::work::Work;
 use crate::error::Result;
 
 pub(super) fn serve(work: Work) -> Result<()> {

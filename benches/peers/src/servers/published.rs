@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::{Options, announce};
-use crate::client::falco::SHARED_KEY;
+use super::announcement::announce;
+use super::options::Options;
+use crate::crypto::SHARED_KEY;
 use crate::error::Result;
 
 /// Two things about it shape this: it does not say which port it was given, nor when it listens, so a free

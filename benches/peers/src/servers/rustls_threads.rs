@@ -6,7 +6,9 @@ use std::thread;
 
 use rustls::{ServerConnection, StreamOwned};
 
-use super::{Work, announce, frames, tls};
+use super::announcement::announce;
+use super::work::Work;
+use super::{frames, tls};
 use crate::error::Result;
 
 pub(super) fn serve(work: Work) -> Result<()> {

@@ -7,8 +7,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::announcement::announce;
 use super::frames::{BUFFER, holds_frame, message_length};
-use super::{Options, Work, announce, tls};
+use super::options::Options;
+use super::tls;
+use super::work::Work;
 use crate::error::Result;
 use crate::requests::HEADER;
 

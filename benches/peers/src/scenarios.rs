@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::contest::{Contender, Participant, Running, Schedule, connect, interleave};
 use crate::driver::Load;
 use crate::error::Result;
 use crate::machine::Processors;
+use crate::rounds::{Contender, Participant, Running, Schedule, connect, interleave};
 use crate::rows::Row;
 use crate::servers::{Kind, Options, Work};
 use crate::summary::{Spread, Summary, summaries};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Further {
+pub(crate) enum Scenario {
     /// What idle connections cost: memory, processor time, and the latency of active ones beside them.
     Idle,
     /// 100 connections, 16 workers, one request in ten sleeps 20 ms: latency of the others.
@@ -30,35 +30,41 @@ const BLOCKING_WORKERS: usize = 16;
 /// Paced: without a pause nearly all connections would soon be waiting for a sleeping handler, more than there are
 /// workers, and the measurement would only repeat that 16 workers who sleep 20 ms finish 800 requests a second. With it,
 /// about six handlers sleep at a time, and what is measured is whether those hold up the others.
-const BLOCKING_LOAD: Load =
-    Load { connections: 100, message: 64, in_flight: 1, marked: true, pause: Duration::from_millis(30) };
+const BLOCKING_LOAD: Load = Load {
+    connections: 100,
+    message: 64,
+    in_flight: 1,
+    marked: true,
+    pause: Duration::from_millis(30),
+    reconnects: false,
+};
 /// How long an idle server's processor time is watched.
 const IDLE_WATCHED: Duration = Duration::from_secs(3);
 /// How long idle connections may take to be answered once, before they fall silent.
 const GREETING: Duration = Duration::from_secs(20);
 
 /// One sentence a contender.
-pub(crate) struct FurtherResult {
+pub(crate) struct ScenarioResult {
     pub(crate) title: String,
     pub(crate) lines: Vec<String>,
 }
 
-/// The further measurements, of our server in all its builds and, where it says something, of the base line.
-pub(crate) struct FurtherPlan<'a> {
+/// The scenarios, with our server in all its builds and, where it says something, of the base line.
+pub(crate) struct ScenarioPlan<'a> {
     pub(crate) contenders: &'a [Contender],
     pub(crate) schedule: Schedule,
     pub(crate) processors: &'a Processors,
     pub(crate) idle_connections: usize,
 }
 
-impl FurtherPlan<'_> {
-    pub(crate) fn measure(&self, further: Further) -> Result<FurtherResult> {
+impl ScenarioPlan<'_> {
+    pub(crate) fn measure(&self, scenario: Scenario) -> Result<ScenarioResult> {
         self.processors.pin(2)?;
-        match further {
-            Further::Idle => self.idle(),
-            Further::Blocking => self.blocking(),
-            Further::Computing => self.computing(),
-            Further::Growth => self.growth(),
+        match scenario {
+            Scenario::Idle => self.idle(),
+            Scenario::Blocking => self.blocking(),
+            Scenario::Computing => self.computing(),
+            Scenario::Growth => self.growth(),
         }
     }
 
@@ -66,17 +72,17 @@ impl FurtherPlan<'_> {
         self.contenders.iter().filter(|contender| contender.kind == Kind::Ours)
     }
 
-    fn idle(&self) -> Result<FurtherResult> {
+    fn idle(&self) -> Result<ScenarioResult> {
         let lines = self.ours().map(|contender| self.idle_of(contender)).collect::<Result<_>>()?;
         let title =
             format!("{} idle connections, each answered once before it fell silent", self.idle_connections);
-        Ok(FurtherResult { title, lines })
+        Ok(ScenarioResult { title, lines })
     }
 
     fn idle_of(&self, contender: &Contender) -> Result<String> {
         let active = Row::B.load();
         let mut beside = Running::start(contender, ECHO, active)?;
-        beside.fleet.greet(GREETING)?;
+        beside.greet(GREETING)?;
         let empty = beside.server.resident_memory()?;
         let mut idle =
             connect(contender, &beside.server, Load { connections: self.idle_connections, ..active })?;
@@ -110,7 +116,7 @@ impl FurtherPlan<'_> {
         ))
     }
 
-    fn blocking(&self) -> Result<FurtherResult> {
+    fn blocking(&self) -> Result<ScenarioResult> {
         let options = Options { work: Work::Sleep, workers: Some(BLOCKING_WORKERS) };
         let figures = self.against_plain(options, BLOCKING_LOAD)?;
         let line = |summary: &Summary| {
@@ -127,10 +133,10 @@ impl FurtherPlan<'_> {
             BLOCKING_LOAD.connections,
             BLOCKING_LOAD.pause.as_millis()
         );
-        Ok(FurtherResult { title, lines: figures.iter().map(line).collect() })
+        Ok(ScenarioResult { title, lines: figures.iter().map(line).collect() })
     }
 
-    fn computing(&self) -> Result<FurtherResult> {
+    fn computing(&self) -> Result<ScenarioResult> {
         let load = Row::B.load();
         let figures = self.against_plain(Options { work: Work::Spin, workers: None }, load)?;
         let line = |summary: &Summary| {
@@ -139,10 +145,10 @@ impl FurtherPlan<'_> {
             format!("{}: {:.0} requests/s{ratio}", summary.name, summary.rate)
         };
         let title = format!("{} connections, handlers that burn 50 us of processor time", load.connections);
-        Ok(FurtherResult { title, lines: figures.iter().map(line).collect() })
+        Ok(ScenarioResult { title, lines: figures.iter().map(line).collect() })
     }
 
-    fn growth(&self) -> Result<FurtherResult> {
+    fn growth(&self) -> Result<ScenarioResult> {
         let line = |contender: &Contender| {
             let few = Participant::new(contender, ECHO, Row::C.load());
             let many = Participant::new(contender, ECHO, Row::G.load());
@@ -153,7 +159,7 @@ impl FurtherPlan<'_> {
             Ok(format!("{}: {}", contender.name, spread(ratio)))
         };
         let title = "requests/s at 1000 connections relative to 64".to_owned();
-        Ok(FurtherResult { title, lines: self.ours().map(line).collect::<Result<_>>()? })
+        Ok(ScenarioResult { title, lines: self.ours().map(line).collect::<Result<_>>()? })
     }
 
     /// The base line, if it takes part, and ours, with the same handler.

@@ -7,6 +7,7 @@ use crate::client::{ClientOptions, Connector};
 use crate::driver::{Fleet, Load, Plan, Slice};
 use crate::error::Result;
 use crate::process::ServerProcess;
+use crate::reconnecting;
 use crate::requests::Requests;
 use crate::servers::{Kind, Options};
 
@@ -43,21 +44,39 @@ pub(crate) struct Participant {
 /// A server process and the connections to it.
 pub(crate) struct Running {
     pub(crate) server: ServerProcess,
-    pub(crate) fleet: Fleet,
+    /// None where each request has a connection of its own.
+    fleet: Option<Fleet>,
 }
 
 impl Running {
     pub(crate) fn start(contender: &Contender, options: Options, load: Load) -> Result<Running> {
         let server = ServerProcess::start(&contender.program, contender.kind, options)?;
-        let fleet = connect(contender, &server, load)?;
+        let fleet = if load.reconnects { None } else { Some(connect(contender, &server, load)?) };
         Ok(Running { server, fleet })
+    }
+
+    /// Lets every connection be answered once, unmeasured.
+    pub(crate) fn greet(&mut self, within: Duration) -> Result<()> {
+        self.fleet.as_mut().map_or(Ok(()), |fleet| fleet.greet(within))
+    }
+
+    fn drive(&mut self, contender: &Contender, load: Load, plan: Plan) -> Result<Slice> {
+        let clock = self.server.clock();
+        match &mut self.fleet {
+            Some(fleet) => fleet.drive(plan, clock),
+            None => reconnecting::drive(|| connector(contender, &self.server, load), load, plan, clock),
+        }
     }
 }
 
 /// Connections to a server that runs already.
 pub(crate) fn connect(contender: &Contender, server: &ServerProcess, load: Load) -> Result<Fleet> {
+    Fleet::connect(&connector(contender, server, load)?, load)
+}
+
+fn connector(contender: &Contender, server: &ServerProcess, load: Load) -> Result<Connector> {
     let requests = Requests::new(load.message);
-    Fleet::connect(&Connector::new(contender.kind, contender.client, server.endpoint(), requests)?, load)
+    Connector::new(contender.kind, contender.client, server.endpoint(), requests)
 }
 
 impl Participant {
@@ -93,7 +112,7 @@ impl Participant {
         let lasts = self.contender.kind != Kind::Falcotcp;
         let drain = if lasts { DRAIN } else { Duration::ZERO };
         let plan = Plan { warm_up: WARM_UP, measured, drain };
-        self.slices.push(running.fleet.drive(plan, running.server.clock())?);
+        self.slices.push(running.drive(&self.contender, self.load, plan)?);
         if lasts {
             self.running = Some(running);
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::{fmt, io};
 
-use super::connection::{Place, Reply};
+use super::connection::deferred::{Place, Reply};
 use crate::protocol::ResponseWriter;
 
 /// What a server does with a message: it reads the request and writes its response.

@@ -8,7 +8,7 @@ use mio::Token;
 use shuttle::{check_dfs, thread};
 
 use super::acceptor::watchdog::Watchdog;
-use super::connection::{Deferral, DeferralLimits, Outbox};
+use super::connection::deferred::{Deferral, DeferralLimits, Outbox};
 use super::shared::{LoadGuard, StopPhase, Waker};
 use super::worker::{Delivery, Mailbox, Pool};
 use crate::Key;

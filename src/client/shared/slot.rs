@@ -137,13 +137,11 @@ impl Slot {
 
     pub(super) fn then(&self, callback: Callback) -> Option<Notice> {
         let mut state = self.state.lock();
-        match std::mem::replace(&mut state.progress, Progress::Over) {
-            Progress::Done(outcome) => Some(Notice::Call(callback, outcome)),
-            _ => {
-                state.progress = Progress::Then(callback);
-                None
-            }
+        if let Progress::Done(outcome) = std::mem::replace(&mut state.progress, Progress::Over) {
+            return Some(Notice::Call(callback, outcome));
         }
+        state.progress = Progress::Then(callback);
+        None
     }
 
     pub(super) fn abandon(&self) {

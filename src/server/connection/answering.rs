@@ -6,7 +6,7 @@ use std::sync::Arc;
 use log::{error, trace};
 
 use super::deferred::{Answer, Outbox, Place};
-use super::exchange::OUTPUT_BYTES;
+use super::writing::OUTPUT_BYTES;
 use super::{Connection, LOG, Scratch};
 use crate::protocol::{ACCEPTED, NonceSequence, RejectionReason, ResponseWriter};
 use crate::server::handler::{Handler, Request, Response};

@@ -12,6 +12,9 @@ use crate::read_buffer::ReadBuffer;
 /// What a worker reads at once from an idle connection.
 const READ_BUFFER: usize = 64 << 10;
 
+/// A turn reads no more than about this many bytes, and then the other connections have theirs.
+pub(super) const TURN_BYTES: usize = 256 << 10;
+
 /// Buffers that grew beyond this are given back to the allocator rather than kept for the next message.
 const RETAINED: usize = 4 << 20;
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::buffers::TURN_BYTES;
 use super::buffers::Unsent;
-use super::exchange::{TURN_BYTES, write_what_fits};
+use super::writing::write_what_fits;
 use super::{Connection, Next, Scratch};
 use crate::server::shared::{End, ServerCounters};
 

@@ -1,32 +1,27 @@
 //! A connection's exchange: read what has arrived, answer the whole frames, write the responses.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::time::{Duration, Instant};
+use std::io::{self, ErrorKind, Read};
+use std::time::Duration;
 
 use log::{debug, warn};
-use mio::net::TcpStream;
 
 use super::answering::handle;
+use super::buffers::TURN_BYTES;
 use super::closing::Closing;
 use super::deferred::{Answer, Place};
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{Announced, announced};
+use super::writing::OUTPUT_BYTES;
 use super::{Connection, LOG, Next, Scratch};
 use crate::protocol::{RejectionReason, SEAL_OVERHEAD, ServerEvent, TAG_LENGTH, later};
 use crate::server::handler::Request;
 use crate::server::shared::End;
-
-/// A turn reads no more than about this many bytes, and then the other connections have theirs.
-pub(super) const TURN_BYTES: usize = 256 << 10;
 
 /// A turn takes no more than this many frames, of whatever type.
 const TURN_FRAMES: usize = 128;
 
 /// A first message that took longer than this has its answer written before the next is handled.
 const PROMPT: Duration = Duration::from_millis(1);
-
-/// Responses are written together, but no more than about this many bytes of them are collected.
-pub(super) const OUTPUT_BYTES: usize = 64 << 10;
 
 /// After a read that did not fill its buffer nothing is left, and a readiness event will tell when there is more. Only
 /// where `mio` passes on the edges of the operating system as they are: elsewhere it waits for the error.
@@ -264,56 +259,4 @@ impl Connection {
             _ => Ok(next),
         }
     }
-
-    /// Writes the collected responses; `false` when the socket did not take them all.
-    pub(super) fn flush(&mut self, scratch: &mut Scratch<'_>) -> io::Result<bool> {
-        if scratch.output.bytes.is_empty() {
-            return Ok(true);
-        }
-        let written = write_what_fits(&mut self.stream, &scratch.output.bytes);
-        scratch.now = Instant::now();
-        let sent = written?;
-        scratch.counters.bytes_out.add(sent as u64);
-        self.last_sent = Some(scratch.now);
-        if sent == scratch.output.bytes.len() {
-            scratch.output.clear();
-            self.session.output_sent(scratch.now);
-            Ok(true)
-        } else {
-            self.unsent = scratch.output.set_aside(sent);
-            self.session.output_waiting(scratch.now);
-            Ok(false)
-        }
-    }
-
-    /// Goes on writing responses that were kept; `false` when the socket did not take them all.
-    pub(super) fn send_unsent(&mut self, scratch: &mut Scratch<'_>) -> io::Result<bool> {
-        let sent = write_what_fits(&mut self.stream, self.unsent.as_slice())?;
-        self.unsent.sent(sent);
-        scratch.counters.bytes_out.add(sent as u64);
-        self.last_sent = Some(scratch.now);
-        if self.unsent.is_empty() {
-            scratch.output.give_back(std::mem::take(&mut self.unsent));
-            self.session.output_sent(scratch.now);
-            return Ok(true);
-        }
-        if sent > 0 {
-            self.session.output_waiting(scratch.now);
-        }
-        Ok(false)
-    }
-}
-
-pub(super) fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match stream.write(&bytes[sent..]) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(sent)
 }

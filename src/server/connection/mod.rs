@@ -3,11 +3,12 @@
 mod answering;
 mod buffers;
 mod closing;
-mod deferred;
+pub(super) mod deferred;
 mod exchange;
 #[cfg(feature = "proxy-protocol")]
 mod proxy;
 mod repeats;
+mod writing;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use mio::net::TcpStream;
 
 use self::buffers::{Input, Output, Unsent};
 use self::closing::Closing;
+use self::deferred::Outbox;
 use self::repeats::Repeats;
 use super::handler::{ConnectionId, Handler};
 use super::shared::{Counters, End, LoadGuard, ServerCounters, WatchdogClock, WorkerCounters};
@@ -27,7 +29,7 @@ use crate::keyring::Keyring;
 use crate::protocol::{Deadline, Expiry, NonceSequence, ServerSession, SessionSettings};
 use crate::read_buffer::ReadBuffer;
 
-pub(super) use self::deferred::{Deferral, DeferralLimits, Outbox, Owner, Place};
+pub(super) use self::deferred::{Deferral, DeferralLimits, Owner};
 pub use self::deferred::{NotWanted, Reply};
 
 /// The log target of single connections.

@@ -203,7 +203,8 @@ impl ClientBuilder {
         let settings = SharedSettings {
             max_in_flight: self.max_in_flight,
             stall_timeout: self.stall_timeout.unwrap_or(self.settings.request_timeout),
-            keep_alive: self.keep_alive.then_some(self.keep_alive_interval),
+            keep_alive: self.keep_alive,
+            keep_alive_interval: self.keep_alive_interval,
         };
         SharedClient::new(connection, settings)
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::client::Shared;
 use super::driver;
 use super::slot::Slot;
-use super::state::Shared;
 use crate::Error;
 use crate::protocol::later;
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::begin::Begin;
 use super::call::Call;
-use super::state::{Begin, Shared};
+use super::client::Shared;
 use crate::Error;
 
 /// What [`SharedClient::call`](crate::SharedClient::call) gives: a future of the response, in any executor. It begins when it is

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
+use super::client::Shared;
 use super::driver::{self, Driven};
 use super::slot::Notice;
-use super::state::{Reader, Shared, State};
+use super::state::{Reader, State};
 use crate::client::reconnect::Backoff;
 use crate::client::settings::LOG;
 use crate::protocol::later;
@@ -37,7 +38,7 @@ impl Driven for Shared {
         let due = self.keep_alive(&mut state, now, &mut notices);
         self.watch(&mut state);
         let stalls =
-            (state.reader == Reader::Driver).then(|| later(state.last_progress, self.shared.stall_timeout));
+            (state.reader == Reader::Driver).then(|| later(state.last_progress, self.limits.stall_timeout));
         let calls = state.calls.iter().chain(&state.waiting).map(|call| call.deadline);
         let next = calls.filter(|deadline| *deadline > now).min();
         let next = next.into_iter().chain(stalls).chain(due).chain(state.room.next_deadline()).min();
@@ -60,7 +61,7 @@ impl Shared {
         notices.extend(state.room.take_overdue(now).into_iter().map(Notice::Wake));
         let is_stalled = state.reader == Reader::Driver
             && !state.calls.is_empty()
-            && later(state.last_progress, self.shared.stall_timeout) <= now;
+            && later(state.last_progress, self.limits.stall_timeout) <= now;
         if is_stalled {
             self.end(state, &self.stalled(), notices);
         }
@@ -68,10 +69,10 @@ impl Shared {
 
     /// Pings if the client has been idle for long; when to look again.
     fn keep_alive(&self, state: &mut State, now: Instant, notices: &mut Vec<Notice>) -> Option<Instant> {
-        let interval = self.shared.keep_alive?;
-        let socket = state.socket.as_ref()?;
+        let socket = state.socket.as_ref().filter(|_| self.limits.keep_alive)?;
         let longest = socket.link.longest_idle(&self.settings);
-        let interval = interval.unwrap_or(socket.link.lifetime(&self.settings) / 4);
+        let quarter = socket.link.lifetime(&self.settings) / 4;
+        let interval = self.limits.keep_alive_interval.unwrap_or(quarter);
         let interval = interval.min(longest).max(SHORTEST_INTERVAL);
         let due = later(socket.link.last_used, interval);
         if due > now {

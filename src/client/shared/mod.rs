@@ -5,17 +5,23 @@
 //! - this file: [`SharedClient`];
 //! - `calling`: the future that waits for room; `call`: a call in flight;
 //! - `connecting`: what the background thread does for a client, and new connections;
-//! - `state`: calls, who writes and who reads;
+//! - `begin`, `writing`, `reading`, `ending`: the way of a call;
+//! - `client`: what all clones share; `state`: the connection, and the calls in flight on it;
 //! - `driver`: the background thread; `socket`; `slot`: where results are left; `room`.
 
+mod begin;
 mod call;
 mod calling;
+mod client;
 mod connecting;
 mod driver;
+mod ending;
+mod reading;
 mod room;
 mod slot;
 mod socket;
 mod state;
+mod writing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,9 +29,10 @@ use std::time::Instant;
 
 pub use self::call::Call;
 pub use self::calling::Calling;
-pub(super) use self::state::{Shared, SharedSettings};
+pub(super) use self::client::SharedSettings;
 
-use self::state::Begin;
+use self::begin::Begin;
+use self::client::Shared;
 use super::connection::Connection;
 use crate::Error;
 

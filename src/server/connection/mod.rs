@@ -35,6 +35,7 @@ pub use self::deferred::{NotWanted, Reply};
 /// The log target of single connections.
 const LOG: &str = "falcotcp_sync::server::connection";
 
+#[allow(clippy::struct_excessive_bools, reason = "each says one thing that the others do not")]
 pub(super) struct Connection {
     stream: TcpStream,
     peer: SocketAddr,

@@ -1,0 +1,155 @@
+//! How a call begins, and the room that it needs.
+
+use std::process;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use parking_lot::MutexGuard;
+
+use super::client::Shared;
+use super::driver;
+use super::slot::{Notice, Slot};
+use super::state::{InFlight, Kind, Reader, State};
+use crate::{Error, Phase};
+
+/// What a call is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begin {
+    pub(super) deadline: Instant,
+    pub(super) is_idempotent: bool,
+    /// The caller waits for it at once, and reads for itself if nobody else does.
+    pub(super) will_wait: bool,
+}
+
+impl Shared {
+    /// Begins a call, if there is room for it.
+    pub(super) fn begin(&self, message: &[u8], begin: Begin) -> Result<Arc<Slot>, Error> {
+        let mut notices = Vec::new();
+        let outcome = self.begin_with(self.state.lock(), message, begin, &mut notices);
+        driver::give(notices);
+        outcome
+    }
+
+    /// The same, after waiting for room until the call's deadline.
+    pub(super) fn begin_when_room(&self, message: &[u8], begin: Begin) -> Result<Arc<Slot>, Error> {
+        let mut state = self.state.lock();
+        while self.is_full(&state) && !state.is_closed {
+            if self.has_room.wait_until(&mut state, begin.deadline).timed_out() && self.is_full(&state) {
+                // Nothing of it was sent.
+                return Err(Error::TimedOut { phase: Phase::Idle, limit: self.settings.request_timeout });
+            }
+        }
+        let mut notices = Vec::new();
+        let outcome = self.begin_with(state, message, begin, &mut notices);
+        driver::give(notices);
+        outcome
+    }
+
+    pub(super) fn begin_with(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        message: &[u8],
+        begin: Begin,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Arc<Slot>, Error> {
+        if state.is_closed || self.process != process::id() {
+            return Err(Error::Closed);
+        }
+        if self.is_full(&state) {
+            return Err(Error::Busy);
+        }
+        self.look_if_idle(&mut state, notices);
+        let limit = match &state.socket {
+            Some(socket) => socket.link.max_message_size(&self.settings),
+            None if !self.settings.reconnect => return Err(Error::Closed),
+            None => self.settings.max_message_size.map_or(u64::MAX, |limit| limit as u64),
+        };
+        let size = message.len() as u64;
+        let too_large = Error::TooLarge { phase: Phase::Send, size, limit };
+        if size > limit {
+            return Err(too_large);
+        }
+        let slot = Arc::new(Slot::default());
+        let keep = self.settings.reconnect.then(|| message.to_vec());
+        let kind = Kind::Message { message: keep, is_idempotent: begin.is_idempotent };
+        let call = InFlight { slot: Arc::clone(&slot), end: 0, deadline: begin.deadline, kind };
+        if state.socket.is_some() {
+            if !state.seal(message, call) {
+                return Err(too_large);
+            }
+        } else {
+            state.waiting.push_back(call);
+            self.see_to_connection(&mut state);
+        }
+        if !begin.will_wait {
+            self.see_to_driver(&mut state, begin.deadline);
+        }
+        self.flush(&mut state, notices);
+        Ok(slot)
+    }
+
+    /// Lets a future wait for room; `false` if there is some by now.
+    pub(super) fn wait_for_room(
+        &self,
+        place: &mut Option<u64>,
+        waker: &Waker,
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        let mut state = self.state.lock();
+        if !self.is_full(&state) {
+            return Ok(false);
+        }
+        if deadline <= Instant::now() {
+            return Err(Error::TimedOut { phase: Phase::Idle, limit: self.settings.request_timeout });
+        }
+        *place = Some(state.room.wait(*place, waker, deadline));
+        self.see_to_driver(&mut state, deadline);
+        Ok(true)
+    }
+
+    /// A future waits for room no more. The room for which it was woken goes to the next one, if it did not take it.
+    pub(super) fn leave_room_queue(&self, place: u64, has_taken_room: bool) {
+        let mut notices = Vec::new();
+        let mut state = self.state.lock();
+        if !state.room.leave(place) && !has_taken_room {
+            self.tell_of_room(&mut state, &mut notices);
+        }
+        drop(state);
+        driver::give(notices);
+    }
+
+    pub(super) fn is_full(&self, state: &State) -> bool {
+        state.in_flight() >= self.limits.max_in_flight
+    }
+
+    /// A client that nothing is in flight of looks whether its connection is still there.
+    pub(super) fn look_if_idle(&self, state: &mut State, notices: &mut Vec<Notice>) {
+        if !state.calls.is_empty() || state.reader != Reader::Nobody {
+            return;
+        }
+        let Some(socket) = &state.socket else { return };
+        let idle = socket.link.last_used.elapsed();
+        if self.settings.reconnect && idle >= socket.link.longest_idle(&self.settings) {
+            self.end(state, &Error::ClosedByServer { phase: Phase::Idle }, notices);
+        } else if let Err(error) = self.read_all(state, notices) {
+            self.end(state, &error, notices);
+        }
+    }
+
+    /// Sends a ping; in a forward-secret session its pong is waited for.
+    pub(super) fn ping(&self, deadline: Instant) -> Result<(), Error> {
+        let mut notices = Vec::new();
+        let mut state = self.state.lock();
+        if state.is_closed || self.process != process::id() {
+            return Err(Error::Closed);
+        }
+        self.look_if_idle(&mut state, &mut notices);
+        let slot = state.ping(deadline);
+        self.flush(&mut state, &mut notices);
+        drop(state);
+        driver::give(notices);
+        let slot = slot.ok_or(Error::Closed)?;
+        self.wait(&slot, deadline).unwrap_or_else(|| Err(self.time_out(&slot))).map(drop)
+    }
+}

@@ -1,0 +1,69 @@
+//! How calls and connections end before their time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::client::Shared;
+use super::slot::{Notice, Slot};
+use super::state::{Kind, Reader, State};
+use crate::{Error, Phase};
+
+impl Shared {
+    /// Ends the connection. What was not processed for sure goes out on the next one, if there is to be one.
+    pub(super) fn end(&self, state: &mut State, error: &Error, notices: &mut Vec<Notice>) {
+        state.socket = None;
+        state.reader = Reader::Nobody;
+        state.input = None;
+        state.output.clear();
+        state.pings = 0;
+        let may_resend = self.settings.reconnect && !state.is_closed;
+        let mut again = VecDeque::new();
+        let mut is_oldest = true;
+        for call in std::mem::take(&mut state.calls) {
+            let was_sent = call.end <= state.written && !matches!(error, Error::Goodbye);
+            let is_told = matches!(error, Error::NotAuthentic | Error::TooLarge { .. });
+            let outcome = match (&call.kind, was_sent) {
+                (Kind::Message { message: Some(_), is_idempotent }, was_sent)
+                    if may_resend && (*is_idempotent || !was_sent) =>
+                {
+                    again.push_back(call);
+                    continue;
+                }
+                _ if state.is_closed => Error::Closed,
+                (_, false) if matches!(error, Error::Goodbye) => Error::Goodbye,
+                (_, false) => Error::ClosedByServer { phase: Phase::Idle },
+                // The call whose answer it was is told so, the others that the connection ended.
+                (_, true) if is_told && is_oldest => error.clone(),
+                (_, true) if is_told || !error.was_sent() => Error::ClosedByServer { phase: Phase::Receive },
+                (_, true) => error.clone(),
+            };
+            is_oldest = false;
+            notices.extend(call.slot.complete(Err(outcome)));
+        }
+        again.append(&mut state.waiting);
+        state.waiting = again;
+        if state.is_closed || !self.settings.reconnect {
+            let closed = if state.is_closed { Error::Closed } else { error.clone() };
+            for call in std::mem::take(&mut state.waiting) {
+                notices.extend(call.slot.complete(Err(closed.clone())));
+            }
+        } else if !state.waiting.is_empty() {
+            self.see_to_connection(state);
+        }
+        self.tell_of_room(state, notices);
+    }
+
+    /// Ends a call whose time is over, for its caller. It counts as in flight until its answer has come.
+    pub(super) fn time_out(&self, slot: &Arc<Slot>) -> Error {
+        let mut state = self.state.lock();
+        let position = state.waiting.iter().position(|call| Arc::ptr_eq(&call.slot, slot));
+        let phase = match position {
+            Some(index) => {
+                state.waiting.remove(index);
+                Phase::Connect
+            }
+            None => Phase::Receive,
+        };
+        Error::TimedOut { phase, limit: self.settings.request_timeout }
+    }
+}

@@ -93,7 +93,7 @@ mod unwind;
 
 #[cfg(feature = "r2d2")]
 pub use client::ClientManager;
-pub use client::{Client, ClientBuilder};
+pub use client::{Client, ClientBuilder, Pipeline};
 pub use error::{Error, Phase};
 pub use key::Key;
 pub use keyring::{Keyring, NamedKey};

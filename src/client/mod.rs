@@ -13,6 +13,7 @@ mod builder;
 mod connection;
 mod exchange;
 mod handle;
+mod in_flight;
 mod keep_alive;
 mod link;
 mod pipeline;
@@ -22,8 +23,10 @@ mod reconnect;
 mod settings;
 mod target;
 mod transport;
+mod unsent;
 
 pub use builder::ClientBuilder;
 pub use handle::Client;
+pub use pipeline::Pipeline;
 #[cfg(feature = "r2d2")]
 pub use pool::ClientManager;

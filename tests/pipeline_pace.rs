@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Peer, echo_server, eventually, key, server};
 use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Phase, ServerHandle};
@@ -411,10 +411,11 @@ fn nothing_follows_a_message_that_was_answered_before_all_of_it_was_sent() {
         respond(&mut second, &message);
         drop(second.rest());
     });
-    let mut client =
-        Client::builder(&key()).request_timeout(SHORT).reconnect(true).connect(addr).expect("connecting");
+    let mut client = builder().reconnect(true).connect(addr).expect("connecting");
     let mut pipeline = client.pipelined();
+    let begun = Instant::now();
     pipeline.send(vec![7; 16 << 20]).expect("an answer to receive");
+    assert!(begun.elapsed() < PATIENCE / 2, "the answer was not looked for");
     assert!(matches!(pipeline.receive(), Err(Error::Rejected)));
     pipeline.send("next").expect("sent on a new connection");
     assert_eq!(pipeline.receive().expect("in order"), Some(&b"next"[..]));

@@ -93,7 +93,7 @@ mod unwind;
 
 #[cfg(feature = "r2d2")]
 pub use client::ClientManager;
-pub use client::{Call, Calling, Client, ClientBuilder, SharedClient};
+pub use client::{Call, Calling, Client, ClientBuilder, Pipeline, SharedClient};
 pub use error::{Error, Phase};
 pub use key::Key;
 pub use keyring::{Keyring, NamedKey};

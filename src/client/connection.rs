@@ -52,15 +52,20 @@ impl Connection {
 
     /// Takes the link from where it waited.
     pub(super) fn unpark(&mut self) {
-        if self.link.is_none()
-            && let Some(idle) = &self.idle
-        {
-            self.link = idle.lock().take();
-        }
+        self.reclaim();
         // A fork of the process that connected has copies of the socket and of the nonces, which are not its own to use.
         if self.link.as_ref().is_some_and(|link| link.transport.is_inherited()) {
             self.link = None;
             debug!(target: LOG, "left the connection to the process of which this one is a fork");
+        }
+    }
+
+    /// Takes the link from where it waited, in the midst of an exchange: nothing may be sent before it was unparked.
+    pub(super) fn reclaim(&mut self) {
+        if self.link.is_none()
+            && let Some(idle) = &self.idle
+        {
+            self.link = idle.lock().take();
         }
     }
 
@@ -79,6 +84,12 @@ impl Connection {
         }
         if self.output.capacity() > RETAINED {
             self.output = Vec::new();
+        }
+        if let Some(link) = &mut self.link
+            && link.unsent.is_empty()
+            && link.unsent.bytes.capacity() > RETAINED
+        {
+            link.unsent.bytes = Vec::new();
         }
     }
 

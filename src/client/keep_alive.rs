@@ -131,6 +131,10 @@ fn look_after(idle: &IdleLink, entry: &Entry) -> Instant {
     let outcome = if link.transport.is_inherited() {
         // The parent's process sees to it.
         Ok(())
+    } else if link.is_pipelined {
+        // The pipeline reads, and finds out whether the connection is over.
+        let _ = link.extend_lifetime();
+        Ok(())
     } else {
         link.refresh(&mut ReadBuffer::with_size(SCRATCH), settings)
     };

@@ -1,6 +1,6 @@
 //! A link: one socket and the session over it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::settings::Settings;
 use super::transport::Transport;
+use super::unsent::Unsent;
 use crate::protocol::{ClientEvent, ClientSession, RESPONSE_HEADER};
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
@@ -28,6 +29,10 @@ pub(super) type IdleLink = Mutex<Option<Link>>;
 pub(super) struct Link {
     pub(super) transport: Transport,
     pub(super) session: ClientSession,
+    /// Pipelined messages on their way to the socket.
+    pub(super) unsent: Unsent,
+    /// Whether what arrives belongs to a pipeline.
+    pub(super) is_pipelined: bool,
     /// When the server last had something of ours that extends the connection's lifetime.
     pub(super) last_used: Instant,
     /// What the slower of connecting and establishing took: a round trip at least.
@@ -51,7 +56,15 @@ impl Link {
         transport
             .send(establishment, deadline)
             .map_err(|error| settings.io_error(Phase::Establishment, error))?;
-        let mut link = Self { transport, session, last_used: connected, round_trip: connected - begun };
+        let round_trip = connected - begun;
+        let mut link = Self {
+            transport,
+            session,
+            unsent: Unsent::default(),
+            is_pipelined: false,
+            last_used: connected,
+            round_trip,
+        };
         link.receive(input, settings, Phase::Establishment, deadline, |_| Ok(()))?;
         link.last_used = Instant::now();
         link.round_trip = link.round_trip.max(link.last_used - connected);
@@ -195,6 +208,10 @@ impl Link {
         input: &mut ReadBuffer,
         settings: &Settings,
     ) -> Result<(), Error> {
+        if self.session.unanswered() > 0 {
+            // Of a pipeline that was forgotten without being dropped. Its late answers are nobody's.
+            return Err(Error::Unasked);
+        }
         let mut passed_over = 0;
         loop {
             let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
@@ -237,6 +254,18 @@ impl Link {
             };
             self.read(input, frame_length, settings, Phase::Receive, deadline)?;
         }
+        Ok(())
+    }
+
+    /// Extends the connection's lifetime without waiting, whatever is in flight: by what is still to be sent, since a
+    /// ping can't stand inside a frame, or else by a ping.
+    pub(super) fn extend_lifetime(&mut self) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            self.session.ping(&mut self.unsent.bytes);
+        }
+        let sent = self.transport.send_now(self.unsent.rest())?;
+        self.unsent.advance(sent);
+        self.last_used = Instant::now();
         Ok(())
     }
 

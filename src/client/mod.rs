@@ -14,6 +14,7 @@ mod builder;
 mod connection;
 mod exchange;
 mod handle;
+mod in_flight;
 mod keep_alive;
 mod link;
 mod pipeline;
@@ -24,9 +25,11 @@ mod settings;
 mod shared;
 mod target;
 mod transport;
+mod unsent;
 
 pub use builder::ClientBuilder;
 pub use handle::Client;
+pub use pipeline::Pipeline;
 #[cfg(feature = "r2d2")]
 pub use pool::ClientManager;
 pub use shared::{Call, Calling, SharedClient};

@@ -1,31 +1,54 @@
 //! Many messages in flight on one connection.
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::fmt;
+use std::mem;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::handle::Client;
+use super::in_flight::{InFlight, Look};
 use super::link::Link;
-use super::settings::Settings;
-use crate::protocol::ClientEvent;
+use crate::Error;
 use crate::read_buffer::ReadBuffer;
-use crate::{Error, Phase};
 
 /// Sealed messages are collected up to about this many bytes before they are sent together.
 const BATCH: usize = 64 << 10;
 
-/// Messages whose responses may be outstanding at the same time.
+/// Messages of an iterator whose results may be outstanding at the same time.
 const IN_FLIGHT: usize = 1024;
+
+/// An iterator that takes longer for a message may take long for the next one.
+const PROMPT: Duration = Duration::from_millis(1);
+
+/// Messages that are sent one by one when a pause of the iterator has to be expected behind each.
+const ONE_BY_ONE: u32 = 32;
+
+/// What a client reads with while the pipeline has its buffer: bytes that nobody asked for.
+const SCRATCH: usize = 256;
 
 impl Client {
     /// Sends `messages` without waiting for each response, and gives every result to `each`, in the order of the
     /// messages.
     ///
-    /// A result is the response, [`Error::Rejected`] if the server did not process that message, or
-    /// [`Error::TooLarge`] in [`Phase::Send`] if it is over `max_message_size` and was not sent; neither spoils the
+    /// A result is the response, [`Error::Rejected`] if the server did not process that message, or [`Error::TooLarge`]
+    /// in [`Phase::Send`](crate::Phase::Send) if it is over `max_message_size` and was not sent; neither spoils the
     /// others. Messages are taken from the iterator as there is room: up to 1024 are in flight, and as much as the
-    /// sockets' buffers take. However large the messages and responses are, both ends make progress: while
-    /// responses are outstanding, the client reads instead of waiting until it can send. `request_timeout` is the
-    /// longest time without a result.
+    /// sockets' buffers take. However large the messages and responses are, both ends make progress: while responses
+    /// are outstanding, the client reads instead of waiting until it can send. `request_timeout` is the longest time
+    /// without a result while the client waits for the server.
+    ///
+    /// The iterator and `each` may take their time. Messages that come quickly are collected, up to 64 KiB, and sent
+    /// together. After a message that took the iterator a millisecond or more, and from the beginning if its
+    /// `size_hint` has no upper bound (as a channel's), they go out one by one until 32 have come quickly; and what has
+    /// arrived is given before a slow iterator is asked again. The connection is pinged in between, and with
+    /// [`keep_alive`](crate::ClientBuilder::keep_alive) also while the iterator or `each` is at work, or what is
+    /// collected is sent. Without it, a single call of either can outlast the connection's lifetime: what had arrived
+    /// is given all the same, and then comes the error, or with [`reconnect`](crate::ClientBuilder::reconnect) and
+    /// nothing in flight, a new connection.
+    ///
+    /// While the iterator is at work nothing can be given. One whose messages follow from earlier results may give
+    /// `None` as long as it has none, if it can go on afterwards: it is asked again after results, and the end is a
+    /// `None` while nothing is in flight. For one that would wait for a result there is [`pipelined`](Self::pipelined).
     ///
     /// ```
     /// # use falcotcp_sync::{Client, Key, Server};
@@ -44,7 +67,8 @@ impl Client {
     ///
     /// # Errors
     /// What ends the connection, as for [`message`](Self::message); the client is closed then. Every result that came
-    /// before has been given to `each`, and the server may have processed further messages.
+    /// before has been given to `each`, and the server may have processed further messages if
+    /// [`was_sent`](Error::was_sent) says so.
     ///
     /// # Panics
     /// Not by itself. If the iterator or `each` panics, the client is closed.
@@ -57,28 +81,7 @@ impl Client {
         I: IntoIterator,
         I::Item: AsRef<[u8]>,
     {
-        let core = &mut self.connection;
-        let deadline = core.settings.deadline();
-        core.exchange(deadline, |core| {
-            // Out of the client while foreign code runs: should that panic, no half-read stream is left in it.
-            let link = core.link.take().ok_or(Error::Closed)?;
-            let (input, output) = (&mut core.input, &mut core.output);
-            output.clear();
-            let mut pipeline = Pipeline {
-                link,
-                settings: core.settings,
-                input,
-                output,
-                batch_sent: 0,
-                sealed: 0,
-                sent: 0,
-                pending: VecDeque::new(),
-                deadline: core.settings.deadline(),
-            };
-            pipeline.run(&mut messages.into_iter(), &mut each)?;
-            core.link = Some(pipeline.link);
-            Ok(())
-        })
+        self.pipelined().run(&mut messages.into_iter(), &mut each)
     }
 
     /// Sends `messages` without waiting for each response, and returns all results in their order.
@@ -92,153 +95,263 @@ impl Client {
         self.pipeline(messages, |result| results.push(result.map(<[u8]>::to_vec)))?;
         Ok(results)
     }
+
+    /// Many messages in flight, sent and received as the caller likes: for messages that follow from earlier results
+    /// or come at their own times.
+    ///
+    /// For many messages at hand [`pipeline`](Self::pipeline) is faster, since it writes them together.
+    ///
+    /// ```
+    /// # use falcotcp_sync::{Client, Key, Server};
+    /// # let key = Key::generate()?;
+    /// # let server = Server::builder(key.clone()).bind("127.0.0.1:0")?.spawn(|m: &[u8]| m.to_ascii_uppercase())?;
+    /// # let mut client = Client::connect(server.local_addr(), &key)?;
+    /// let mut pipeline = client.pipelined();
+    /// pipeline.send("one")?;
+    /// pipeline.send("two")?;
+    /// let mut first = pipeline.receive()?.expect("two are in flight").to_vec();
+    /// first.extend_from_slice(b" and more");
+    /// pipeline.send(first)?;
+    /// assert_eq!(pipeline.receive()?, Some(&b"TWO"[..]));
+    /// assert_eq!(pipeline.receive()?, Some(&b"ONE AND MORE"[..]));
+    /// assert_eq!(pipeline.receive()?, None);
+    /// # Ok::<(), falcotcp_sync::Error>(())
+    /// ```
+    pub fn pipelined(&mut self) -> Pipeline<'_> {
+        let input = mem::replace(&mut self.connection.input, ReadBuffer::with_size(SCRATCH));
+        let in_flight = InFlight::new(self.connection.settings, input);
+        Pipeline { client: self, in_flight }
+    }
 }
 
-struct Pipeline<'c> {
-    link: Link,
-    settings: Settings,
-    input: &'c mut ReadBuffer,
-    /// Sealed messages, sent up to `batch_sent`.
-    output: &'c mut Vec<u8>,
-    batch_sent: usize,
-    /// Bytes sealed and bytes sent since the beginning.
-    sealed: u64,
-    sent: u64,
-    pending: VecDeque<Pending>,
-    /// By when the next result must be there.
-    deadline: Instant,
-}
-
-/// A message whose result has not been given yet.
-enum Pending {
-    /// Its frame ends after this many bytes since the beginning.
-    Sealed { end: u64 },
-    /// It was not sent, being over the limit.
-    TooLarge { size: usize },
+/// Messages in flight on a client's connection; made by [`Client::pipelined`].
+///
+/// Between two calls the caller may take its time: [`keep_alive`](crate::ClientBuilder::keep_alive) pings meanwhile.
+/// Without it each call pings if that is due, but the connection ends when there is none for its lifetime.
+///
+/// Receive now and then: responses that are not received fill the sockets' buffers and then, as far as that is needed
+/// to send more messages, the client's memory.
+///
+/// If it is dropped while responses are outstanding or after an error, the client is closed.
+pub struct Pipeline<'c> {
+    client: &'c mut Client,
+    in_flight: InFlight,
 }
 
 impl Pipeline<'_> {
+    /// Sends a message, whose response is to be received later. It blocks until the network has taken all of the
+    /// message, for `request_timeout` at the most, and reads meanwhile if it has to.
+    ///
+    /// When nothing is in flight, [`reconnect`](crate::ClientBuilder::reconnect) does what it does for
+    /// [`Client::message`].
+    ///
+    /// # Errors
+    /// - [`Error::TooLarge`] in [`Phase::Send`](crate::Phase::Send): over `max_message_size`; nothing was sent and all
+    ///   goes on.
+    /// - What ends the connection, as for [`Client::message`]. What had arrived can still be
+    ///   [received](Self::receive). [`Error::was_sent`] is about all messages that have no response.
+    pub fn send(&mut self, message: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.in_flight.restart_deadline();
+        self.seal(message.as_ref())?;
+        self.with_link(|in_flight, link| in_flight.flush(link, true))
+    }
+
+    /// The response to the oldest message that has none. It blocks until that is there, for `request_timeout` at the
+    /// most. `None` if nothing is in flight.
+    ///
+    /// # Errors
+    /// - [`Error::Rejected`]: the server did not process that message; all goes on.
+    /// - What ends the connection, as for [`Client::message`], after all responses that had arrived.
+    pub fn receive(&mut self) -> Result<Option<&[u8]>, Error> {
+        self.in_flight.restart_deadline();
+        self.take(Look::Wait)?.transpose()
+    }
+
+    /// [`receive`](Self::receive) without waiting: `None` also if the response has not arrived.
+    ///
+    /// # Errors
+    /// Those of [`receive`](Self::receive), but for the time-out.
+    pub fn try_receive(&mut self) -> Result<Option<&[u8]>, Error> {
+        self.take(Look::Socket)?.transpose()
+    }
+
+    /// How many messages have been sent whose responses have not been received.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
     fn run<M: AsRef<[u8]>>(
         &mut self,
         messages: &mut impl Iterator<Item = M>,
         each: &mut impl FnMut(Result<&[u8], Error>),
     ) -> Result<(), Error> {
+        // Such an iterator is, as a rule, fed while it runs.
+        let mut one_by_one = if messages.size_hint().1.is_none() { ONE_BY_ONE } else { 0 };
         loop {
-            let is_idle = self.pending.is_empty();
-            self.seal_batch(messages)?;
-            if is_idle {
-                // What the iterator took while nothing was in flight is not the server's time.
-                self.deadline = self.settings.deadline();
-            }
-            self.send_batch()?;
-            self.give_unsent(each);
-            if self.pending.is_empty() {
+            let filled = self.fill(messages, each, &mut one_by_one)?;
+            if filled == Filled::Ended && self.in_flight() == 0 {
                 return Ok(());
             }
-            if self.is_response_outstanding() {
-                self.receive(each)?;
+            self.in_flight.restart_deadline();
+            if self.in_flight.is_any_sealed()
+                && self.with_link(|in_flight, link| in_flight.flush(link, false)).is_err()
+            {
+                // The error comes behind the results that have arrived.
+                self.give(Look::Buffer, each)?;
+            }
+            match filled {
+                Filled::OneByOne => self.give(Look::Buffer, each)?,
+                Filled::Paused => self.give(Look::Socket, each)?,
+                Filled::Full | Filled::Ended => self.give(Look::Wait, each)?,
             }
         }
     }
 
-    fn seal_batch<M: AsRef<[u8]>>(&mut self, messages: &mut impl Iterator<Item = M>) -> Result<(), Error> {
-        if self.batch_sent == self.output.len() {
-            self.output.clear();
-            self.batch_sent = 0;
-        }
-        while self.output.len() < BATCH && self.pending.len() < IN_FLIGHT {
-            let Some(message) = messages.next() else { break };
+    /// Takes messages from the iterator and seals them, until they should go out.
+    fn fill<M: AsRef<[u8]>>(
+        &mut self,
+        messages: &mut impl Iterator<Item = M>,
+        each: &mut impl FnMut(Result<&[u8], Error>),
+        one_by_one: &mut u32,
+    ) -> Result<Filled, Error> {
+        let mut before = Instant::now();
+        let mut held = self.held();
+        while held < BATCH && self.in_flight() < IN_FLIGHT {
+            let Some(message) = messages.next() else { return Ok(Filled::Ended) };
             let message = message.as_ref();
-            let limit = self.link.max_message_size(&self.settings);
-            if message.len() as u64 > limit {
-                self.pending.push_back(Pending::TooLarge { size: message.len() });
-                continue;
+            let now = Instant::now();
+            let was_slow = now.saturating_duration_since(before) >= PROMPT;
+            before = now;
+            if was_slow {
+                // The connection may have ended meanwhile. Then this message is better not sent on it.
+                self.give(Look::Socket, each)?;
             }
-            let before = self.output.len();
-            self.link.session.send(message, self.output).map_err(|_| Error::TooLarge {
-                phase: Phase::Send,
-                size: message.len() as u64,
-                limit,
-            })?;
-            self.sealed += (self.output.len() - before) as u64;
-            self.pending.push_back(Pending::Sealed { end: self.sealed });
-        }
-        Ok(())
-    }
-
-    /// Sends what the socket takes, and all of it when the server has nothing left to say: then it reads.
-    fn send_batch(&mut self) -> Result<(), Error> {
-        let failed = |error| self.settings.io_error(Phase::Send, error);
-        while self.batch_sent < self.output.len() {
-            let rest = &self.output[self.batch_sent..];
-            let sent = if self.is_response_outstanding() {
-                self.link.transport.send_now(rest).map_err(failed)?
-            } else {
-                let sent = rest.len().min(BATCH);
-                self.link.transport.send(&rest[..sent], self.deadline).map_err(failed)?;
-                sent
-            };
-            if sent == 0 {
-                break;
+            match self.seal(message) {
+                Err(Error::TooLarge { size, limit, .. }) => self.in_flight.push_too_large(size, limit),
+                outcome => held = outcome?,
             }
-            self.batch_sent += sent;
-            self.sent += sent as u64;
-        }
-        Ok(())
-    }
-
-    /// Whether the server has a whole message of ours that it has not answered.
-    fn is_response_outstanding(&self) -> bool {
-        matches!(self.pending.front(), Some(Pending::Sealed { end }) if *end <= self.sent)
-    }
-
-    /// Gives the results of messages that were not sent, as far as it is their turn.
-    fn give_unsent(&mut self, each: &mut impl FnMut(Result<&[u8], Error>)) {
-        let limit = self.link.max_message_size(&self.settings);
-        while let Some(Pending::TooLarge { size }) = self.pending.front() {
-            each(Err(Error::TooLarge { phase: Phase::Send, size: *size as u64, limit }));
-            self.pending.pop_front();
-        }
-    }
-
-    /// Waits for one response and takes whatever else has arrived with it.
-    fn receive(&mut self, each: &mut impl FnMut(Result<&[u8], Error>)) -> Result<(), Error> {
-        self.link.session.begin_exchange(self.deadline);
-        let mut is_first = true;
-        while self.is_response_outstanding() {
-            let frame_length = match self.link.session.receive(self.input.filled_mut(), Instant::now()) {
-                Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
-                Ok((taken, ClientEvent::Pong | ClientEvent::Skipped(_))) => {
-                    self.input.consume(taken);
-                    continue;
-                }
-                Ok((_, ClientEvent::Goodbye)) => return Err(Error::Goodbye),
-                Ok((taken, event)) => {
-                    match event {
-                        ClientEvent::Response(text) => each(Ok(text)),
-                        _ => each(Err(Error::Rejected)),
-                    }
-                    self.input.consume(taken);
-                    self.pending.pop_front();
-                    self.give_unsent(each);
-                    is_first = false;
-                    self.deadline = self.settings.deadline();
-                    if self.link.session.unanswered() > 0 {
-                        self.link.session.begin_exchange(self.deadline);
-                    }
-                    continue;
-                }
-                Err(fault) => return Err(self.settings.error(Phase::Receive, fault)),
-            };
-            if !is_first {
-                break;
+            if was_slow {
+                *one_by_one = ONE_BY_ONE;
+                return Ok(Filled::Paused);
             }
-            let failed = |error| self.settings.io_error(Phase::Receive, error);
-            match self.link.transport.receive(self.input.room(frame_length), self.deadline).map_err(failed)? {
-                0 => return Err(Error::ClosedByServer { phase: Phase::Receive }),
-                count => self.input.received(count),
+            if *one_by_one > 0 {
+                *one_by_one -= 1;
+                return Ok(Filled::OneByOne);
+            }
+        }
+        Ok(Filled::Full)
+    }
+
+    /// Gives the next result, looked for so far, and those that have arrived with it.
+    fn give(&mut self, look: Look, each: &mut impl FnMut(Result<&[u8], Error>)) -> Result<(), Error> {
+        let mut next = look;
+        while let Some(result) = self.take(next)? {
+            each(result);
+            if look == Look::Wait {
+                next = Look::Buffer;
             }
         }
         Ok(())
+    }
+
+    fn take(&mut self, look: Look) -> Result<Option<Result<&[u8], Error>>, Error> {
+        let connection = &mut self.client.connection;
+        connection.reclaim();
+        let outcome = self.in_flight.take(connection.link.as_mut(), look);
+        connection.park();
+        outcome
+    }
+
+    /// Seals a message, on a new link if nothing is in flight and that is wanted. Returns how many bytes are held.
+    fn seal(&mut self, message: &[u8]) -> Result<usize, Error> {
+        self.client.connection.reclaim();
+        let outcome = self.make_ready().and_then(|()| {
+            let link = self.client.connection.link.as_mut().ok_or(Error::Closed)?;
+            self.in_flight.seal(link, message)?;
+            Ok(link.unsent.bytes.len())
+        });
+        self.client.connection.park();
+        outcome
+    }
+
+    /// If nothing is in flight, sees to it that there is a link on which something can be.
+    fn make_ready(&mut self) -> Result<(), Error> {
+        let (connection, in_flight) = (&mut self.client.connection, &mut self.in_flight);
+        if in_flight.is_any_sealed() || in_flight.has_failed() && !connection.settings.reconnect {
+            return Ok(());
+        }
+        in_flight.release();
+        connection.unpark();
+        if in_flight.has_failed() || connection.link.as_ref().is_some_and(|link| !link.unsent.is_empty()) {
+            connection.link = None;
+            in_flight.recover();
+        }
+        mem::swap(&mut connection.input, &mut in_flight.input);
+        let outcome = connection.make_ready(connection.settings.deadline());
+        mem::swap(&mut connection.input, &mut in_flight.input);
+        if outcome.is_err() {
+            connection.link = None;
+        }
+        outcome
+    }
+
+    fn held(&self) -> usize {
+        self.client.connection.with_link(|link| link.unsent.bytes.len()).unwrap_or(0)
+    }
+
+    fn with_link(
+        &mut self,
+        operation: impl FnOnce(&mut InFlight, &mut Link) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let connection = &mut self.client.connection;
+        connection.unpark();
+        let outcome = match &mut connection.link {
+            Some(link) => operation(&mut self.in_flight, link),
+            None => Err(Error::Closed),
+        };
+        connection.park();
+        outcome
+    }
+}
+
+/// Why no more messages were taken from the iterator.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    /// There is no room for more.
+    Full,
+    /// It has none, for now at least.
+    Ended,
+    /// It took its time for the last one.
+    Paused,
+    /// It may do so for the next one.
+    OneByOne,
+}
+
+impl Drop for Pipeline<'_> {
+    fn drop(&mut self) {
+        let connection = &mut self.client.connection;
+        connection.unpark();
+        self.in_flight.release();
+        let is_in_order = connection.link.as_mut().is_some_and(|link| {
+            link.is_pipelined = false;
+            // A pong behind the last response is done with. Half a pong would be in the way of the one who reads next.
+            let is_read = self
+                .in_flight
+                .missing(link)
+                .is_ok_and(|_| !link.session.is_forward_secret() || self.in_flight.input.is_empty());
+            is_read && link.session.unanswered() == 0 && link.unsent.is_empty() && !thread::panicking()
+        });
+        if !is_in_order {
+            connection.link = None;
+        }
+        connection.input = mem::take(&mut self.in_flight.input);
+        connection.release_buffers();
+        connection.park();
+    }
+}
+
+impl fmt::Debug for Pipeline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline").field("in_flight", &self.in_flight()).finish_non_exhaustive()
     }
 }

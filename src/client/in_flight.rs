@@ -1,0 +1,368 @@
+//! What is in flight on one link: messages that are sealed, and their responses in the same order.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use super::link::Link;
+use super::settings::Settings;
+use crate::protocol::{ClientEvent, EMPTY_RESPONSE, RESPONSE_HEADER, SEAL_OVERHEAD, decode_response};
+use crate::read_buffer::ReadBuffer;
+use crate::{Error, Phase};
+
+/// What is written at once while waiting until the socket takes it.
+const LONGEST_WRITE: usize = 64 << 10;
+
+/// Empty responses to nothing that are passed over at once: a server sends one now and then, not a flood.
+const MOST_UNASKED: usize = 8 << 10;
+
+/// The types of forward-secret frames that end a message's wait: response, rejection and goodbye.
+const ANSWERS: RangeInclusive<u8> = 1..=3;
+
+#[derive(Debug)]
+pub(super) struct InFlight {
+    settings: Settings,
+    pub(super) input: ReadBuffer,
+    /// Bytes at the start of the input whose response the caller has had.
+    given: usize,
+    pending: VecDeque<Pending>,
+    /// What ended the link. What had arrived before is still given.
+    failed: Option<Error>,
+    /// By when the next result must be there; `None` until the server is waited for.
+    deadline: Option<Instant>,
+}
+
+/// A message whose result has not been given yet.
+#[derive(Debug)]
+enum Pending {
+    /// Its frame lies between these positions of what is sent.
+    Sealed { start: u64, end: u64 },
+    /// It was not sent, being over the limit.
+    TooLarge { size: u64, limit: u64 },
+}
+
+/// What stands at the start of the input.
+enum Frame {
+    /// Not all of it is there: it has so many bytes, as far as is known.
+    Missing(usize),
+    /// What ends a message's wait, of so many bytes.
+    Answer(usize),
+    /// A pong, or of a type that nothing is known of.
+    Other(usize),
+}
+
+/// How far to look for a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Only at what has been read.
+    Buffer,
+    /// At the socket, without waiting.
+    Socket,
+    /// Until the deadline.
+    Wait,
+}
+
+impl InFlight {
+    pub(super) fn new(settings: Settings, input: ReadBuffer) -> Self {
+        Self { settings, input, given: 0, pending: VecDeque::new(), failed: None, deadline: None }
+    }
+
+    /// How many results are still to be given.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn is_any_sealed(&self) -> bool {
+        self.pending.iter().any(|pending| matches!(pending, Pending::Sealed { .. }))
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Forgets it, for another link.
+    pub(super) fn recover(&mut self) {
+        self.failed = None;
+    }
+
+    /// What the caller has taken its time for is not the server's.
+    pub(super) fn restart_deadline(&mut self) {
+        self.deadline = None;
+    }
+
+    /// The response that was given last is not needed any more.
+    pub(super) fn release(&mut self) {
+        self.input.consume(std::mem::take(&mut self.given));
+    }
+
+    /// Says that a message is over the limit, which is its result when its turn comes.
+    pub(super) fn push_too_large(&mut self, size: u64, limit: u64) {
+        self.pending.push_back(Pending::TooLarge { size, limit });
+    }
+
+    pub(super) fn seal(&mut self, link: &mut Link, message: &[u8]) -> Result<(), Error> {
+        if self.failed.is_some() {
+            return Err(self.failure(link));
+        }
+        let (size, limit) = (message.len() as u64, link.max_message_size(&self.settings));
+        let too_large = Error::TooLarge { phase: Phase::Send, size, limit };
+        if size > limit {
+            return Err(too_large);
+        }
+        link.is_pipelined = true;
+        let start = link.unsent.end();
+        link.session.send(message, &mut link.unsent.bytes).map_err(|_| too_large)?;
+        self.pending.push_back(Pending::Sealed { start, end: link.unsent.end() });
+        Ok(())
+    }
+
+    /// Sends what is sealed.
+    ///
+    /// While the server has a response to write, it may take nothing more until that is read. Then this either reads,
+    /// and goes on until all is sent (`completely`), or leaves the reading to the caller.
+    pub(super) fn flush(&mut self, link: &mut Link, completely: bool) -> Result<(), Error> {
+        self.release();
+        while !link.unsent.is_empty() {
+            let rest = link.unsent.rest();
+            let is_owed = self.is_response_owed(link);
+            let sent = if is_owed {
+                link.transport.send_now(rest)
+            } else {
+                link.transport.send_some(&rest[..rest.len().min(LONGEST_WRITE)], self.deadline())
+            };
+            match sent {
+                Ok(0) if !is_owed => {
+                    // It may have been rejected before the server has all of it.
+                    if self.read(link, Look::Socket, usize::MAX)? && self.are_all_answered(link) {
+                        return Ok(());
+                    }
+                }
+                Ok(0) if !completely => return Ok(()),
+                Ok(0) => drop(self.read(link, Look::Wait, usize::MAX)?),
+                Ok(count) => {
+                    link.unsent.advance(count);
+                    link.last_used = Instant::now();
+                }
+                Err(error) => {
+                    self.failed = Some(self.settings.io_error(Phase::Send, error));
+                    self.collect(link);
+                    return if self.are_all_answered(link) { Ok(()) } else { Err(self.failure(link)) };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next result, if it is there. `None` with [`Look::Wait`] says that nothing is in flight.
+    ///
+    /// An error of the outer kind says that the link is over, and comes after all that has arrived on it.
+    pub(super) fn take(
+        &mut self,
+        link: Option<&mut Link>,
+        look: Look,
+    ) -> Result<Option<Result<&[u8], Error>>, Error> {
+        self.release();
+        let start = match self.pending.front() {
+            None => return Ok(None),
+            Some(&Pending::TooLarge { size, limit }) => {
+                self.pending.pop_front();
+                return Ok(Some(Err(Error::TooLarge { phase: Phase::Send, size, limit })));
+            }
+            Some(Pending::Sealed { start, .. }) => *start,
+        };
+        let link = link.ok_or(Error::Closed)?;
+        let is_begun = start < link.unsent.sent();
+        if self.failed.is_some() && !(is_begun && link.session.is_established()) {
+            return Err(self.failure(link));
+        }
+        if !is_begun {
+            if look != Look::Buffer {
+                self.pass_over_unasked(link)?;
+            }
+            return Ok(None);
+        }
+        let now = Instant::now();
+        if now.saturating_duration_since(link.last_used) >= link.lifetime(&self.settings) / 4 {
+            // Should it fail, reading tells, and what has arrived comes first.
+            let _ = link.extend_lifetime();
+        }
+        while let Some(frame_length) = self.missing(link)? {
+            if self.failed.is_some() {
+                return Err(self.failure(link));
+            }
+            if look == Look::Buffer || !self.read(link, look, frame_length)? {
+                return Ok(None);
+            }
+        }
+        self.deadline = None;
+        match link.session.receive(self.input.filled_mut(), now) {
+            Ok((_, ClientEvent::Goodbye)) => {
+                self.failed = Some(Error::Goodbye);
+                Err(Error::Goodbye)
+            }
+            Ok((taken, event)) => {
+                self.given = taken;
+                self.pending.pop_front();
+                Ok(Some(match event {
+                    ClientEvent::Response(text) => Ok(&*text),
+                    _ => Err(Error::Rejected),
+                }))
+            }
+            Err(fault) => {
+                // Nothing behind it can be used.
+                let error = self.settings.error(Phase::Receive, fault);
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads once; says whether there was something.
+    fn read(&mut self, link: &mut Link, look: Look, frame_length: usize) -> Result<bool, Error> {
+        let deadline = self.deadline();
+        let room = self.input.room(frame_length);
+        let outcome = match look {
+            Look::Wait => link.transport.receive(room, deadline).map(Some),
+            _ => link.transport.receive_now(room),
+        };
+        let error = match outcome {
+            Ok(None) => return Ok(false),
+            Ok(Some(0)) => ErrorKind::UnexpectedEof.into(),
+            Ok(Some(count)) => {
+                self.input.received(count);
+                return Ok(true);
+            }
+            Err(error) => error,
+        };
+        self.failed = Some(self.settings.io_error(Phase::Receive, error));
+        Err(self.failure(link))
+    }
+
+    /// Reads the responses that are there, after a failure. They may say more than it does.
+    fn collect(&mut self, link: &mut Link) {
+        while !self.are_all_answered(link) {
+            let Ok(Some(count @ 1..)) = link.transport.receive_now(self.input.room(usize::MAX)) else {
+                return;
+            };
+            self.input.received(count);
+        }
+    }
+
+    /// Looks at what arrives before anything in flight was sent: it must not be taken for an answer to that.
+    fn pass_over_unasked(&mut self, link: &mut Link) -> Result<(), Error> {
+        let is_classic = !link.session.is_forward_secret();
+        let mut passed_over = 0;
+        loop {
+            while is_classic && passed_over < MOST_UNASKED && self.input.filled().starts_with(&EMPTY_RESPONSE)
+            {
+                self.input.consume(RESPONSE_HEADER);
+                passed_over += 1;
+            }
+            match self.missing(link)? {
+                Some(frame_length) if self.read(link, Look::Socket, frame_length)? => {}
+                Some(_) if !is_classic || self.input.is_empty() => return Ok(()),
+                _ => break,
+            }
+        }
+        // A goodbye is the only answer to nothing that a server gives.
+        let is_goodbye = !is_classic && self.input.filled()[0] == *ANSWERS.end();
+        let error = if is_goodbye { Error::ClosedByServer { phase: Phase::Idle } } else { Error::Unasked };
+        self.failed = Some(error.clone());
+        Err(error)
+    }
+
+    /// Bytes of the answer at the start of the input, as far as is known; `None` when it is there. Other frames that
+    /// stand before it are done with.
+    pub(super) fn missing(&mut self, link: &mut Link) -> Result<Option<usize>, Error> {
+        loop {
+            match self.frame(link, self.input.filled()) {
+                Frame::Missing(frame_length) => return Ok(Some(frame_length)),
+                Frame::Answer(_) => return Ok(None),
+                Frame::Other(_) => match link.session.receive(self.input.filled_mut(), Instant::now()) {
+                    Ok((taken, _)) => self.input.consume(taken),
+                    Err(fault) => {
+                        let error = self.settings.error(Phase::Receive, fault);
+                        self.failed = Some(error.clone());
+                        return Err(error);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Whether the server has a whole message whose response has not arrived: then one will come.
+    fn is_response_owed(&self, link: &Link) -> bool {
+        self.sealed().nth(self.arrived(link)).is_some_and(|(_, end)| end <= link.unsent.sent())
+    }
+
+    /// How many responses have arrived and were not given. One that can't be used counts as one.
+    fn arrived(&self, link: &Link) -> usize {
+        let mut rest = self.input.filled();
+        let mut count = 0;
+        loop {
+            let frame_length = match self.frame(link, rest) {
+                Frame::Missing(_) => return count,
+                Frame::Answer(frame_length) => {
+                    count += 1;
+                    frame_length
+                }
+                Frame::Other(frame_length) => frame_length,
+            };
+            rest = &rest[frame_length..];
+        }
+    }
+
+    fn are_all_answered(&self, link: &Link) -> bool {
+        self.arrived(link) >= self.sealed().count()
+    }
+
+    /// What stands at the start of `input`, by its header.
+    fn frame(&self, link: &Link, input: &[u8]) -> Frame {
+        let is_forward_secret = link.session.is_forward_secret();
+        let start = usize::from(is_forward_secret);
+        let header = start + RESPONSE_HEADER;
+        let Some(length) = input.get(start..).and_then(decode_response) else {
+            return Frame::Missing(header);
+        };
+        let longest = self.settings.max_message_size().saturating_add(SEAL_OVERHEAD);
+        // What can't be right is left to the session to refuse, and nothing behind it counts.
+        let frame_length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= longest)
+            .and_then(|length| length.checked_add(header))
+            .unwrap_or(input.len());
+        if input.len() < frame_length {
+            Frame::Missing(frame_length)
+        } else if is_forward_secret && !ANSWERS.contains(&input[0]) {
+            Frame::Other(frame_length)
+        } else {
+            Frame::Answer(frame_length)
+        }
+    }
+
+    /// Where the frames of messages without a result lie.
+    fn sealed(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.pending.iter().filter_map(|pending| match pending {
+            Pending::Sealed { start, end } => Some((*start, *end)),
+            Pending::TooLarge { .. } => None,
+        })
+    }
+
+    /// What ended the link, in the terms of the messages that have no result.
+    fn failure(&self, link: &Link) -> Error {
+        let is_any_begun = self.sealed().next().is_some_and(|(start, _)| start < link.unsent.sent());
+        match self.failed.clone().unwrap_or(Error::Closed) {
+            error if is_any_begun => error,
+            // The server had nothing of them.
+            Error::ClosedByServer { .. } => Error::ClosedByServer { phase: Phase::Idle },
+            Error::TimedOut { limit, .. } => Error::TimedOut { phase: Phase::Idle, limit },
+            Error::Io { source, .. } => Error::Io { phase: Phase::Idle, source },
+            error => error,
+        }
+    }
+
+    fn deadline(&mut self) -> Instant {
+        *self.deadline.get_or_insert_with(|| self.settings.deadline())
+    }
+}

@@ -168,7 +168,9 @@ fn what_has_not_arrived_is_not_waited_for_unless_that_is_wanted() {
 
 #[test]
 fn sending_goes_on_although_no_response_is_received() {
-    [ForwardSecrecy::Off, ForwardSecrecy::default()].map(is_only_sent);
+    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
+        is_only_sent(policy);
+    }
 }
 
 fn is_only_sent(policy: ForwardSecrecy) {
@@ -218,7 +220,9 @@ fn a_message_over_the_servers_limit_is_rejected_behind_the_answers_to_others() {
 
 #[test]
 fn a_connection_is_kept_alive_while_the_iterator_and_each_take_their_time() {
-    [ForwardSecrecy::Off, ForwardSecrecy::default()].map(is_kept_alive);
+    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
+        is_kept_alive(policy);
+    }
 }
 
 fn is_kept_alive(policy: ForwardSecrecy) {
@@ -264,7 +268,9 @@ fn is_kept_alive(policy: ForwardSecrecy) {
 
 #[test]
 fn results_that_are_consumed_slowly_do_not_let_the_lifetime_run_out() {
-    [ForwardSecrecy::Off, ForwardSecrecy::default()].map(is_consumed_slowly);
+    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
+        is_consumed_slowly(policy);
+    }
 }
 
 fn is_consumed_slowly(policy: ForwardSecrecy) {
@@ -285,7 +291,9 @@ fn is_consumed_slowly(policy: ForwardSecrecy) {
 
 #[test]
 fn results_are_given_and_no_ping_is_sent_inside_a_message_that_is_half_sent() {
-    [ForwardSecrecy::Off, ForwardSecrecy::default()].map(is_half_sent);
+    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
+        is_half_sent(policy);
+    }
 }
 
 fn is_half_sent(policy: ForwardSecrecy) {
@@ -446,7 +454,9 @@ fn nothing_is_given_after_a_response_that_does_not_open() {
 
 #[test]
 fn what_the_server_never_had_is_not_said_to_be_sent() {
-    [ForwardSecrecy::Off, ForwardSecrecy::default()].map(is_told_as_unsent);
+    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
+        is_told_as_unsent(policy);
+    }
 }
 
 fn is_told_as_unsent(policy: ForwardSecrecy) {

@@ -216,6 +216,7 @@ fn a_message_over_the_limit_is_not_sent_and_the_client_stays_open() {
     assert_eq!(server.stats().messages, 1);
 }
 
+#[cfg(feature = "forward-secrecy")]
 #[test]
 fn a_message_over_the_servers_limit_is_not_sent_in_a_forward_secret_session() {
     let server = echo_server(server(1).max_message_size(10));

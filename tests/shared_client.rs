@@ -10,7 +10,7 @@ use common::{PATIENCE, echo_server, eventually, key, server};
 use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Handler, Request, Response};
 
 fn builders() -> [ClientBuilder; 2] {
-    [ForwardSecrecy::Off, ForwardSecrecy::Require]
+    [ForwardSecrecy::Off, ForwardSecrecy::default()]
         .map(|policy| Client::builder(&key()).forward_secrecy(policy))
 }
 

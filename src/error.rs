@@ -44,15 +44,14 @@ pub enum Error {
     /// Bytes arrived that answer no message; nothing of this call was sent. The client is closed, since nothing
     /// after them can be trusted to belong to its message.
     Unasked,
-    /// The server closed the connection. In [`Phase::Idle`] nothing of the message had been sent; in the others
-    /// the server may have processed it.
+    /// The server closed the connection. In [`Phase::Idle`] nothing of the message had been sent, or the server has said that
+    /// it did not and will not process it (the goodbye of a forward-secret session), so that it can be sent again; with
+    /// [`reconnect`](crate::ClientBuilder::reconnect) that is done without asking. In the others the server may have
+    /// processed it.
     ClosedByServer {
         /// What was going on.
         phase: Phase,
     },
-    /// The server ended the forward-secret session before it took the message up: it was not and will not be processed, so
-    /// it can be sent again elsewhere. With [`reconnect`](crate::ClientBuilder::reconnect) that is done without asking.
-    Goodbye,
     /// As many calls of the shared client are in flight as [`max_in_flight`](crate::ClientBuilder::max_in_flight) allows; nothing
     /// was sent.
     Busy,
@@ -123,6 +122,14 @@ pub enum Phase {
 }
 
 impl Error {
+    /// The server said goodbye before it took up a message.
+    pub(crate) const GOODBYE: Self = Self::ClosedByServer { phase: Phase::Idle };
+
+    /// Whether this is that, or the server closed before anything was sent.
+    pub(crate) fn is_goodbye(&self) -> bool {
+        matches!(self, Self::ClosedByServer { phase: Phase::Idle })
+    }
+
     /// What the operating system reported in `phase`.
     pub(crate) fn io(phase: Phase, source: io::Error) -> Self {
         Self::Io { phase, source: Arc::new(source) }
@@ -153,7 +160,7 @@ impl Error {
     pub fn phase(&self) -> Option<Phase> {
         match self {
             Self::Refused | Self::NotForwardSecret => Some(Phase::Establishment),
-            Self::Rejected | Self::NotAuthentic | Self::Goodbye => Some(Phase::Receive),
+            Self::Rejected | Self::NotAuthentic => Some(Phase::Receive),
             Self::Unasked => Some(Phase::Idle),
             Self::TimedOut { phase, .. }
             | Self::TooLarge { phase, .. }
@@ -183,14 +190,7 @@ impl Error {
 
     /// Whether connecting again later can help.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused
-                | Self::TimedOut { .. }
-                | Self::ClosedByServer { .. }
-                | Self::Goodbye
-                | Self::Io { .. }
-        )
+        matches!(self, Self::Refused | Self::TimedOut { .. } | Self::ClosedByServer { .. } | Self::Io { .. })
     }
 }
 
@@ -239,7 +239,6 @@ impl Error {
             }
             Self::Unasked => f.write_str("bytes arrived that answer no message; connection closed"),
             Self::ClosedByServer { phase } => write!(f, "the server closed the connection ({phase}): connect again"),
-            Self::Goodbye => f.write_str("the server said goodbye before it processed the message: connect again and send it"),
             Self::Busy => f.write_str("as many calls are in flight as max_in_flight allows: wait, or raise it"),
             Self::InCallback => f.write_str("a callback of a shared client must not wait: start another call, or use a thread"),
             Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
@@ -290,7 +289,7 @@ impl From<Error> for io::Error {
             | Error::InvalidKey { .. }
             | Error::InvalidSetting { .. } => io::ErrorKind::InvalidInput,
             Error::TooLarge { .. } | Error::NotAuthentic | Error::Unasked => io::ErrorKind::InvalidData,
-            Error::ClosedByServer { .. } | Error::Goodbye => io::ErrorKind::ConnectionAborted,
+            Error::ClosedByServer { .. } => io::ErrorKind::ConnectionAborted,
             Error::Closed | Error::Stopped => io::ErrorKind::NotConnected,
             Error::Io { source, .. } | Error::KeyFile { source, .. } | Error::Random(source) => source.kind(),
             Error::KeyNameTaken { .. } | Error::KeyTaken { .. } => io::ErrorKind::AlreadyExists,

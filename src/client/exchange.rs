@@ -20,7 +20,7 @@ impl Connection {
             let outcome =
                 self.exchange(deadline, |connection| connection.request(message, response, deadline));
             match outcome {
-                Err(Error::Goodbye) if self.settings.reconnect && backoff.pause(deadline) => {
+                Err(error) if error.is_goodbye() && self.settings.reconnect && backoff.pause(deadline) => {
                     debug!(target: LOG, "the server said goodbye before a message was processed: sending it again");
                 }
                 outcome => return outcome,
@@ -39,7 +39,7 @@ impl Connection {
                 self.exchange(deadline, |connection| connection.request(message, response, deadline));
             let Err(error) = outcome else { return Ok(()) };
             if !error.was_sent() {
-                if matches!(error, Error::Goodbye) && self.settings.reconnect && backoff.pause(deadline) {
+                if error.is_goodbye() && self.settings.reconnect && backoff.pause(deadline) {
                     continue;
                 }
                 // What an earlier attempt may have done is what the caller must know.

@@ -198,8 +198,8 @@ impl InFlight {
         self.deadline = None;
         match link.session.receive(self.input.filled_mut(), now) {
             Ok((_, ClientEvent::Goodbye)) => {
-                self.failed = Some(Error::Goodbye);
-                Err(Error::Goodbye)
+                self.failed = Some(Error::GOODBYE);
+                Err(Error::GOODBYE)
             }
             Ok((taken, event)) => {
                 self.given = taken;

@@ -121,7 +121,7 @@ impl Link {
                     input.consume(taken);
                     continue;
                 }
-                Ok((_, ClientEvent::Goodbye)) => return Err(Error::Goodbye),
+                Ok((_, ClientEvent::Goodbye)) => return Err(Error::GOODBYE),
                 Ok((taken, event)) => {
                     let outcome = take(event);
                     input.consume(taken);
@@ -216,7 +216,7 @@ impl Link {
         loop {
             let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
                 Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
-                Ok((_, ClientEvent::Goodbye)) => return Err(Error::ClosedByServer { phase: Phase::Idle }),
+                Ok((_, ClientEvent::Goodbye)) => return Err(Error::GOODBYE),
                 Ok((taken, _)) if passed_over < UNASKED_BYTES => {
                     input.consume(taken);
                     passed_over += taken;
@@ -228,7 +228,7 @@ impl Link {
             match self.transport.receive_now(input.room(frame_length)) {
                 Ok(None) if input.is_empty() => return Ok(()),
                 Ok(None) => return Err(Error::Unasked),
-                Ok(Some(0)) => return Err(Error::ClosedByServer { phase: Phase::Idle }),
+                Ok(Some(0)) => return Err(Error::GOODBYE),
                 Ok(Some(count)) => input.received(count),
                 Err(error) => return Err(settings.io_error(Phase::Idle, error)),
             }
@@ -245,7 +245,7 @@ impl Link {
         while self.session.unanswered_pings() > 0 {
             let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
                 Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
-                Ok((_, ClientEvent::Goodbye)) => return Err(Error::Goodbye),
+                Ok((_, ClientEvent::Goodbye)) => return Err(Error::GOODBYE),
                 Ok((taken, _)) => {
                     input.consume(taken);
                     continue;

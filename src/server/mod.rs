@@ -46,7 +46,8 @@ use spawn::Settings;
 ///
 /// ```
 /// use falcotcp_sync::{Client, Key, Server};
-/// ///
+/// use std::time::Duration;
+///
 /// let key = Key::generate()?;
 /// let server = Server::builder(key.clone()).workers(4).bind("127.0.0.1:0")?;
 /// let handle = server.spawn(|message: &[u8]| message.to_ascii_uppercase())?;

@@ -54,13 +54,14 @@ impl Call {
         }
     }
 
-    /// Waits for the response no longer than this, and gives the call back when it is not there by then.
+    /// Waits for the response no longer than this, and gives the call back when it is not there by then; on the client's own
+    /// thread without waiting.
     ///
     /// # Errors
     /// The call itself. What [`wait`](Self::wait) gives is inside.
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<Vec<u8>, Error>, Call> {
         if driver::is_this_thread() {
-            return Ok(self.wait());
+            return self.slot.take().ok_or(self);
         }
         let until = later(Instant::now(), timeout);
         if until >= self.deadline {

@@ -20,7 +20,7 @@ impl Shared {
         let mut again = VecDeque::new();
         let mut is_oldest = true;
         for call in std::mem::take(&mut state.calls) {
-            let was_sent = call.end <= state.written && !matches!(error, Error::Goodbye);
+            let was_sent = call.end <= state.written && !error.is_goodbye();
             let is_told = matches!(error, Error::NotAuthentic | Error::TooLarge { .. });
             let outcome = match (&call.kind, was_sent) {
                 (Kind::Message { message: Some(_), is_idempotent }, was_sent)
@@ -30,8 +30,7 @@ impl Shared {
                     continue;
                 }
                 _ if state.is_closed => Error::Closed,
-                (_, false) if matches!(error, Error::Goodbye) => Error::Goodbye,
-                (_, false) => Error::ClosedByServer { phase: Phase::Idle },
+                (_, false) => Error::GOODBYE,
                 // The call whose answer it was is told so, the others that the connection ended.
                 (_, true) if is_told && is_oldest => error.clone(),
                 (_, true) if is_told || !error.was_sent() => Error::ClosedByServer { phase: Phase::Receive },

@@ -195,7 +195,7 @@ impl State {
             let phase = if self.calls.is_empty() { Phase::Idle } else { Phase::Receive };
             let (taken, outcome) = match socket.link.session.receive(input.filled_mut(), Instant::now()) {
                 Ok((_, ClientEvent::NeedMore { frame_length })) => return Ok(frame_length),
-                Ok((_, ClientEvent::Goodbye)) => return Err(Error::Goodbye),
+                Ok((_, ClientEvent::Goodbye)) => return Err(Error::GOODBYE),
                 Ok((taken, ClientEvent::Response(text))) => (taken, Some(Ok(text.to_vec()))),
                 Ok((taken, ClientEvent::Rejected(_))) => (taken, Some(Err(Error::Rejected))),
                 Ok((taken, ClientEvent::Pong)) => (taken, Some(Ok(Vec::new()))),

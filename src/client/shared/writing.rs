@@ -47,7 +47,7 @@ impl Shared {
                 Err(error) => {
                     // The answers that lie in the socket come first.
                     let error = match self.read_if_nobody_does(state, notices) {
-                        Err(told @ (Error::Goodbye | Error::NotAuthentic)) => told,
+                        Err(told) if told.is_goodbye() || matches!(told, Error::NotAuthentic) => told,
                         _ => self.settings.io_error(Phase::Send, error),
                     };
                     self.end(state, &error, notices);

@@ -38,7 +38,7 @@ use crate::server::shared::{Gauge, Mutex};
 ///     }
 /// }
 ///
-/// let (jobs, todo) = channel();
+/// let (jobs, todo) = channel::<(Vec<u8>, Reply)>();
 /// std::thread::spawn(move || {
 ///     for (job, reply) in todo {
 ///         if reply.is_wanted() {

@@ -20,7 +20,7 @@ impl Shared {
         let mut again = VecDeque::new();
         let mut is_oldest = true;
         for call in std::mem::take(&mut state.calls) {
-            let was_sent = call.end <= state.written && !error.is_goodbye();
+            let was_sent = call.end <= state.written + state.in_writing && !error.is_goodbye();
             let is_told = matches!(error, Error::NotAuthentic | Error::TooLarge { .. });
             let outcome = match (&call.kind, was_sent) {
                 (Kind::Message { message: Some(_), is_idempotent }, was_sent)

@@ -20,10 +20,11 @@ const READ_BUFFER: usize = 64 << 10;
 impl Shared {
     /// Waits for a call until then. The result if it came.
     pub(super) fn wait(&self, slot: &Arc<Slot>, until: Instant) -> Option<Result<Vec<u8>, Error>> {
-        let mut is_to_lead = false;
+        let mut leads = None;
         loop {
-            if is_to_lead || self.may_lead(slot) {
-                self.lead(slot, until);
+            leads = leads.or_else(|| self.may_lead(slot));
+            if let Some(connection) = leads.take() {
+                self.lead(slot, until, connection);
                 if let Some(outcome) = slot.take() {
                     return Some(outcome);
                 }
@@ -34,25 +35,26 @@ impl Shared {
             match slot.wait(until) {
                 Waited::Done(outcome) => return Some(outcome),
                 Waited::TimedOut => return None,
-                Waited::ToLead => is_to_lead = true,
+                Waited::ToLead(connection) => leads = Some(connection),
             }
         }
     }
 
-    pub(super) fn may_lead(&self, slot: &Slot) -> bool {
+    /// Takes the reader's part, if it is free; the connection on which.
+    fn may_lead(&self, slot: &Slot) -> Option<u64> {
         let mut state = self.state.lock();
         let may_lead = state.reader == Reader::Nobody && state.socket.is_some() && !slot.is_done();
-        if may_lead {
+        may_lead.then(|| {
             state.reader = Reader::Caller;
-        }
-        may_lead
+            state.connection
+        })
     }
 
     /// Reads for all until this call is done, the time is over, or the connection is; then somebody else goes on.
-    pub(super) fn lead(&self, slot: &Slot, until: Instant) {
+    fn lead(&self, slot: &Slot, until: Instant, connection: u64) {
         let mut notices = Vec::new();
         let mut state = self.state.lock();
-        while state.reader == Reader::Caller {
+        while state.connection == connection {
             let Some(socket) = &state.socket else { break };
             let endpoint = Arc::clone(&socket.endpoint);
             let mut input = state.input.take().unwrap_or_else(|| ReadBuffer::with_size(READ_BUFFER));
@@ -65,6 +67,9 @@ impl Shared {
             };
             self.tell_of_room(&mut state, &mut notices);
             self.collect(&mut state, &mut notices);
+            if !state.is_of(&endpoint) {
+                break;
+            }
             if slot.is_done() {
                 state.input = Some(input);
                 break;
@@ -111,17 +116,17 @@ impl Shared {
                 }
             }
         }
-        self.pass_on(&mut state);
+        if state.connection == connection && state.socket.is_some() {
+            self.pass_on(&mut state);
+        }
         drop(state);
         driver::give(notices);
     }
 
     /// Somebody else reads: another caller that waits, or the background thread.
-    pub(super) fn pass_on(&self, state: &mut State) {
-        if state.reader != Reader::Caller {
-            return;
-        }
-        if state.calls.iter().any(|call| call.slot.lead()) {
+    fn pass_on(&self, state: &mut State) {
+        let connection = state.connection;
+        if state.calls.iter().any(|call| call.slot.lead(connection)) {
             return;
         }
         state.reader = Reader::Nobody;

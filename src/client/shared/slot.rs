@@ -25,8 +25,8 @@ struct SlotState {
     progress: Progress,
     /// A thread waits in [`Slot::wait`].
     is_waited_for: bool,
-    /// That thread is to read for all.
-    is_to_lead: bool,
+    /// That thread is to read for all, on this connection.
+    leads: Option<u64>,
 }
 
 #[derive(Default)]
@@ -49,7 +49,7 @@ pub(super) enum Notice {
 /// Why [`Slot::wait`] came back.
 pub(super) enum Waited {
     Done(Outcome),
-    ToLead,
+    ToLead(u64),
     TimedOut,
 }
 
@@ -73,14 +73,15 @@ impl Slot {
         None
     }
 
-    /// Lets the thread that waits for this call, if any, read for all.
-    pub(super) fn lead(&self) -> bool {
+    /// Lets the thread that waits for this call, if any, read for all on this connection.
+    pub(super) fn lead(&self, connection: u64) -> bool {
         let mut state = self.state.lock();
-        if state.is_waited_for && matches!(state.progress, Progress::Pending) {
-            state.is_to_lead = true;
+        let leads = state.is_waited_for && matches!(state.progress, Progress::Pending);
+        if leads {
+            state.leads = Some(connection);
             self.changed.notify_one();
         }
-        state.is_to_lead
+        leads
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -92,9 +93,9 @@ impl Slot {
         let mut state = self.state.lock();
         state.is_waited_for = true;
         loop {
-            if std::mem::take(&mut state.is_to_lead) {
+            if let Some(connection) = state.leads.take() {
                 state.is_waited_for = false;
-                return Waited::ToLead;
+                return Waited::ToLead(connection);
             }
             if matches!(state.progress, Progress::Done(_))
                 && let Progress::Done(outcome) = std::mem::replace(&mut state.progress, Progress::Over)
@@ -103,7 +104,7 @@ impl Slot {
                 return Waited::Done(outcome);
             }
             if self.changed.wait_until(&mut state, until).timed_out()
-                && !state.is_to_lead
+                && state.leads.is_none()
                 && !matches!(state.progress, Progress::Done(_))
             {
                 state.is_waited_for = false;

@@ -16,11 +16,15 @@ use crate::{Error, Phase};
 
 pub(super) struct State {
     pub(super) socket: Option<Socket>,
+    /// Counts the connections, so that nobody takes one for another.
+    pub(super) connection: u64,
     /// Sealed frames that nobody has begun to write.
     pub(super) output: Vec<u8>,
     /// Bytes sealed and written since the connection began.
     pub(super) sealed: u64,
     pub(super) written: u64,
+    /// Bytes that are being written at the moment: they may be with the server before that is recorded.
+    pub(super) in_writing: u64,
     /// Somebody writes, or will before the socket is waited for.
     pub(super) is_writing: bool,
     pub(super) reader: Reader,
@@ -70,9 +74,11 @@ impl State {
     pub(super) fn new() -> Self {
         Self {
             socket: None,
+            connection: 0,
             output: Vec::new(),
             sealed: 0,
             written: 0,
+            in_writing: 0,
             is_writing: false,
             reader: Reader::Nobody,
             input: None,
@@ -90,14 +96,15 @@ impl State {
 
     /// Goes on with a new connection.
     pub(super) fn install(&mut self, link: Link) -> io::Result<()> {
-        let is_forward_secret = link.session.is_forward_secret();
+        let pings = link.session.unanswered_pings();
         self.socket = Some(Socket::new(link)?);
-        (self.sealed, self.written) = (0, 0);
+        self.connection += 1;
+        (self.sealed, self.written, self.in_writing) = (0, 0, 0);
         self.output.clear();
         self.input = None;
         self.last_progress = Instant::now();
-        if is_forward_secret {
-            // The ping that proves the session is answered first.
+        for _ in 0..pings {
+            // The ping that proves a forward-secret session is answered first, unless its pong is here already.
             let slot = Arc::new(Slot::default());
             slot.complete(Ok(Vec::new()));
             self.calls.push_back(InFlight { slot, end: 0, deadline: self.last_progress, kind: Kind::Ping });
@@ -175,6 +182,7 @@ impl State {
     }
 
     pub(super) fn record_written(&mut self, count: usize) {
+        self.in_writing = 0;
         let before = self.written;
         self.written += count as u64;
         // The oldest call's time without an answer is counted from when it was written, if that is later.

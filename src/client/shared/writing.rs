@@ -25,6 +25,7 @@ impl Shared {
             }
             let endpoint = Arc::clone(&socket.endpoint);
             std::mem::swap(&mut batch, &mut state.output);
+            state.in_writing = batch.len() as u64;
             let outcome = MutexGuard::unlocked(state, || endpoint.write(&batch));
             if !state.is_of(&endpoint) {
                 batch.clear();

@@ -154,7 +154,7 @@ impl Worker<'_> {
                 }
             }
             StopPhase::Draining => {
-                if !again && !connection.wants_to_write() {
+                if !again && !connection.wants_to_write() && !connection.is_proving() {
                     connection.end_after_frame();
                 }
                 table.put_back(token, connection, again);

@@ -12,7 +12,7 @@ use crate::servers::options::Options;
 
 /// Measures falcotcp-sync's echo server against other people's, all in interleaved rounds on the same two cores.
 ///
-/// Without arguments: everything, in some six minutes.
+/// Without arguments: everything, in some seven minutes.
 #[derive(Parser)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

@@ -2,8 +2,8 @@
 //!
 //! Every one of them does the work that a real client must do and no more. The plain one frames. The encrypted ones
 //! seal every request and open every response, all but the forward-secret one with the same implementation of
-//! AES-256-GCM (AWS-LC), so that what the driver costs differs between them only by what the protocols ask for. All check every header, and the whole
-//! content of the first response of each connection.
+//! AES-256-GCM (AWS-LC), so that what the driver costs differs between them only by what the protocols ask for. All check
+//! every header, and the whole content of the first response of each connection.
 
 mod echo;
 pub(crate) mod falco;

@@ -5,24 +5,25 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::client::ClientOptions;
+use crate::kind::Kind;
+use crate::measurements::Measurement;
 use crate::rows::Row;
-use crate::scenarios::Scenario;
-use crate::servers::{Kind, Options};
+use crate::servers::options::Options;
 
 /// Measures falcotcp-sync's echo server against other people's, all in interleaved rounds on the same two cores.
 ///
-/// Without arguments: everything, in about five minutes.
+/// Without arguments: everything, in some seven minutes.
 #[derive(Parser)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// Only these rows; without --scenarios, none of them.
+    /// Only these rows; without --measurements, none of those.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) rows: Option<Vec<Row>>,
-    /// Only these scenarios; without --rows, none of the rows.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    pub(crate) scenarios: Option<Vec<Scenario>>,
-    /// Only these contenders. Without `plain` there are no ratios.
+    /// Only these of the measurements besides the rows; without --rows, none of the rows.
+    #[arg(long, alias = "further", value_enum, value_delimiter = ',')]
+    pub(crate) measurements: Option<Vec<Measurement>>,
+    /// Only these contenders, in the rows that compare servers: a to g, and n. Without `plain` there are no ratios.
     #[arg(
         long,
         value_enum,
@@ -40,14 +41,14 @@ pub(crate) struct Arguments {
     /// How long one turn is measured.
     #[arg(long, default_value_t = 0.8, value_parser = seconds)]
     pub(crate) seconds: f64,
-    /// How many idle connections the scenario `idle` holds.
+    /// How many idle connections the measurement `idle` holds.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) idle_connections: usize,
     #[command(flatten)]
     pub(crate) client: ClientOptions,
     /// Write the figures into README.md (one table) and benches/peers/README.md (everything) as well, each between
     /// its two marker comments.
-    #[arg(long, conflicts_with_all = ["rows", "scenarios", "contenders", "replay", "shared_records"])]
+    #[arg(long, conflicts_with_all = ["rows", "measurements", "contenders", "replay", "shared_records"])]
     pub(crate) readme: bool,
 }
 

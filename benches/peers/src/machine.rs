@@ -101,6 +101,16 @@ pub(crate) fn resident_memory(id: u32) -> Result<u64> {
     Ok(kibibytes.trim().parse::<u64>()? * 1024)
 }
 
+/// Threads that a process has.
+pub(crate) fn threads(id: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{id}/task"))?.count())
+}
+
+/// File descriptors that a process has open.
+pub(crate) fn descriptors(id: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{id}/fd"))?.count())
+}
+
 /// One line that names the machine.
 pub(crate) fn description(processors: &Processors) -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();

@@ -1,23 +1,16 @@
 //! One server process: this program again, or another build of it, as `serve`.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::BufReader;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use crate::endpoint::Endpoint;
 use crate::error::Result;
-use crate::hex;
+use crate::kind::Kind;
 use crate::machine::{self, ProcessorClock};
-use crate::servers::{ANNOUNCEMENT, Kind, Options};
+use crate::servers::options::Options;
 use crate::word::word;
-
-/// Where a server listens, and what a TLS client trusts.
-#[derive(Clone)]
-pub(crate) struct Endpoint {
-    pub(crate) address: SocketAddr,
-    pub(crate) certificate: Vec<u8>,
-}
 
 /// Killed when dropped.
 pub(crate) struct ServerProcess {
@@ -29,17 +22,21 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    pub(crate) fn start(binary: &Path, kind: Kind, options: Options) -> Result<ServerProcess> {
+    pub(crate) fn start(binary: &Path, kind: Kind, options: &Options) -> Result<ServerProcess> {
         let mut command = Command::new(binary);
         command.args(["serve", &word(kind), "--work", &word(options.work)]);
         if let Some(workers) = options.workers {
             command.args(["--workers", &workers.to_string()]);
         }
+        if !options.services.is_empty() {
+            let services: Vec<_> = options.services.iter().map(ToString::to_string).collect();
+            command.args(["--services", &services.join(",")]);
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().ok_or("a server without standard output")?;
         let clock = ProcessorClock::of_process(child.id())?;
         let mut output = BufReader::new(output);
-        let endpoint = announced(&mut output).map_err(|error| {
+        let endpoint = Endpoint::announced(&mut output).map_err(|error| {
             // Nothing refers to the process yet that would end it.
             let _ = child.kill();
             let _ = child.wait();
@@ -63,6 +60,14 @@ impl ServerProcess {
     pub(crate) fn resident_memory(&self) -> Result<u64> {
         machine::resident_memory(self.child.id())
     }
+
+    pub(crate) fn threads(&self) -> Result<usize> {
+        machine::threads(self.child.id())
+    }
+
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        machine::descriptors(self.child.id())
+    }
 }
 
 impl Drop for ServerProcess {
@@ -71,15 +76,4 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Skips what the server says besides, up to its address.
-fn announced(output: &mut impl BufRead) -> Result<Endpoint> {
-    for line in output.lines() {
-        if let Some(announcement) = line?.strip_prefix(ANNOUNCEMENT) {
-            let (address, certificate) = announcement.split_once(' ').ok_or("it named no address")?;
-            return Ok(Endpoint { address: address.parse()?, certificate: hex::decode(certificate)? });
-        }
-    }
-    Err("it ended".into())
 }

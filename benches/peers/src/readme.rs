@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::fs;
 
 use crate::error::Result;
-use crate::report::{disturbance, micros, notes};
+use crate::kind::Kind;
+use crate::measurements::MeasurementResult;
+use crate::report::{disturbance, micros, notes, ratio_of};
 use crate::rows::RowResult;
-use crate::scenarios::{ScenarioResult, spread};
-use crate::servers::Kind;
 use crate::summary::Summary;
 use crate::versions;
 use crate::word::word;
@@ -21,7 +21,7 @@ pub(crate) struct Findings {
     pub(crate) rounds: u32,
     pub(crate) seconds: f64,
     pub(crate) rows: Vec<RowResult>,
-    pub(crate) scenarios: Vec<ScenarioResult>,
+    pub(crate) measurements: Vec<MeasurementResult>,
 }
 
 /// The repository's README, with one table.
@@ -106,18 +106,13 @@ fn whole(findings: &Findings) -> Result<String> {
         writeln!(text, "{warning}\n")?;
     }
     writeln!(text, "Requests/s relative to plain threads in the same round, median [least..most]:\n")?;
-    contender_table(
-        &mut text,
-        findings,
-        [],
-        |summary| summary.ratio.map_or_else(|| "-".to_owned(), spread) + &starving(summary),
-        |_| [],
-    )?;
+    contender_table(&mut text, findings, [], |summary| ratio_of(summary) + &starving(summary), |_| [])?;
     writeln!(text, "\nServer CPU per request (user + system), us:\n")?;
     contender_table(&mut text, findings, [], |summary| micros(summary.server_micros), |_| [])?;
     writeln!(text, "\nWhat `{}` reached:\n", word(Kind::Ours))?;
     figures_of_ours(&mut text, findings)?;
-    for result in &findings.scenarios {
+    figures_within_ours(&mut text, findings)?;
+    for result in &findings.measurements {
         writeln!(text, "\n{}:\n", result.title)?;
         for line in &result.lines {
             writeln!(text, "- {line}")?;
@@ -138,15 +133,16 @@ fn contender_table<const MORE: usize>(
     cell: fn(&Summary) -> String,
     more: fn(&RowResult) -> [Option<String>; MORE],
 ) -> Result<()> {
+    let rows = || findings.rows.iter().filter(|result| result.of_servers);
     let mut names: Vec<&str> = Vec::new();
-    for summary in findings.rows.iter().flat_map(|result| &result.summaries) {
+    for summary in rows().flat_map(|result| &result.summaries) {
         if !names.contains(&summary.name.as_str()) {
             names.push(&summary.name);
         }
     }
     let titles: Vec<&str> = names.iter().copied().chain(more_titles).collect();
     writeln!(text, "| | | {} |\n|---|---|{}", titles.join(" | "), "---|".repeat(titles.len()))?;
-    for result in &findings.rows {
+    for result in rows() {
         write!(text, "| {} | {} |", word(result.row), result.row.title())?;
         let cells = names.iter().map(|name| result.summary(name).map(cell));
         for cell in cells.chain(more(result)) {
@@ -160,7 +156,7 @@ fn contender_table<const MORE: usize>(
 fn figures_of_ours(text: &mut String, findings: &Findings) -> Result<()> {
     writeln!(text, "| | | requests/s | MB/s | p50 us | p99 us | p99.9 us |\n|---|---|---|---|---|---|---|")?;
     let name = word(Kind::Ours);
-    for result in &findings.rows {
+    for result in findings.rows.iter().filter(|result| result.of_servers) {
         if let Some(summary) = result.summary(&name) {
             let latency = summary.latency;
             writeln!(
@@ -173,6 +169,38 @@ fn figures_of_ours(text: &mut String, findings: &Findings) -> Result<()> {
                 latency.p50,
                 latency.p99,
                 latency.p999
+            )?;
+            for note in notes(summary) {
+                writeln!(text, "| | {note} | | | | | |")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A line a contender, of the rows that compare ways to use the library.
+fn figures_within_ours(text: &mut String, findings: &Findings) -> Result<()> {
+    let rows = || findings.rows.iter().filter(|result| !result.of_servers);
+    if rows().next().is_none() {
+        return Ok(());
+    }
+    writeln!(text, "\nWays to use it, each relative to the first of its row:\n")?;
+    writeln!(
+        text,
+        "| | | | requests/s | ratio | p50 us | server us a request |\n|---|---|---|---|---|---|---|"
+    )?;
+    for result in rows() {
+        for summary in &result.summaries {
+            writeln!(
+                text,
+                "| {} | {} | {} | {:.0} | {} | {:.1} | {} |",
+                word(result.row),
+                result.row.title(),
+                summary.name,
+                summary.rate,
+                ratio_of(summary),
+                summary.latency.p50,
+                micros(summary.server_micros)
             )?;
             for note in notes(summary) {
                 writeln!(text, "| | {note} | | | | | |")?;

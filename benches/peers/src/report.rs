@@ -1,19 +1,20 @@
 //! The tables on the terminal.
 
+use crate::measurements::MeasurementResult;
 use crate::rows::RowResult;
-use crate::scenarios::{ScenarioResult, spread};
 use crate::summary::Summary;
 use crate::word::word;
 
 /// What the columns mean, said once.
 pub(crate) const LEGEND: &str = "\
 MB/s: message bytes one way. Latencies: all rounds together. Server CPU: user + system of the server process.
-Rates and CPU: medians over the rounds. Ratio: requests/s to plain in the same round, median [least..most].";
+Rates and CPU: medians over the rounds. Ratio: of requests/s in the same round, median [least..most].";
 
 pub(crate) fn print_row(result: &RowResult) {
+    let ratio = result.base_line.as_ref().map_or_else(String::new, |name| format!("ratio to {name}"));
     println!("\n{}: {}", word(result.row), result.row.title());
     println!(
-        "  {:<19} {:>10} {:>8} {:>9} {:>9} {:>9} {:>11} {:>11}  ratio to plain",
+        "  {:<19} {:>10} {:>8} {:>9} {:>9} {:>9} {:>11} {:>11}  {ratio}",
         "", "requests/s", "MB/s", "p50 us", "p99 us", "p99.9 us", "server us/r", "driver us/r"
     );
     for summary in &result.summaries {
@@ -27,7 +28,7 @@ pub(crate) fn print_row(result: &RowResult) {
     }
 }
 
-pub(crate) fn print_scenario(result: &ScenarioResult) {
+pub(crate) fn print_measurement(result: &MeasurementResult) {
     println!("\n{}", result.title);
     for line in &result.lines {
         println!("  {line}");
@@ -45,8 +46,12 @@ fn line(summary: &Summary) -> String {
         summary.latency.p999,
         micros(summary.server_micros),
         micros(summary.driver_micros),
-        summary.ratio.map_or_else(|| "-".to_owned(), spread),
+        ratio_of(summary),
     )
+}
+
+pub(crate) fn ratio_of(summary: &Summary) -> String {
+    summary.ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.to_string())
 }
 
 /// Processor time of one request; there is none where nothing was answered.

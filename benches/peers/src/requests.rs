@@ -1,9 +1,9 @@
 //! The requests of a load, made once and sent over and over.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
-/// The first byte of a message over which a sleeping handler sleeps.
-pub(crate) const SLEEP_MARK: u8 = 1;
+/// The first byte of a message over which a blocking handler blocks.
+pub(crate) const BLOCKING_MARK: u8 = 1;
 
 /// Bytes of the length (u64 big-endian) before each message of the unencrypted framing.
 pub(crate) const HEADER: usize = 8;
@@ -14,30 +14,30 @@ const MARKED_ONE_IN: u64 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     Ordinary,
-    Sleep,
+    Blocking,
 }
 
 /// The two frames (header and message) that a load consists of. They are equally long.
 pub(crate) struct Requests {
     ordinary: Box<[u8]>,
-    sleep: Box<[u8]>,
+    blocking: Box<[u8]>,
 }
 
 impl Requests {
     /// Messages of `size` bytes, at least one.
-    pub(crate) fn new(size: usize) -> Rc<Requests> {
+    pub(crate) fn new(size: usize) -> Arc<Requests> {
         let pattern = (0..size).map(|index| (index % 251) as u8);
         let mut ordinary: Vec<u8> = (size as u64).to_be_bytes().into_iter().chain(pattern).collect();
-        let mut sleep = ordinary.clone();
+        let mut blocking = ordinary.clone();
         ordinary[HEADER] = 0;
-        sleep[HEADER] = SLEEP_MARK;
-        Rc::new(Requests { ordinary: ordinary.into(), sleep: sleep.into() })
+        blocking[HEADER] = BLOCKING_MARK;
+        Arc::new(Requests { ordinary: ordinary.into(), blocking: blocking.into() })
     }
 
     pub(crate) fn frame(&self, mark: Mark) -> &[u8] {
         match mark {
             Mark::Ordinary => &self.ordinary,
-            Mark::Sleep => &self.sleep,
+            Mark::Blocking => &self.blocking,
         }
     }
 
@@ -70,6 +70,6 @@ impl Marker {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
-        if self.state.is_multiple_of(MARKED_ONE_IN) { Mark::Sleep } else { Mark::Ordinary }
+        if self.state.is_multiple_of(MARKED_ONE_IN) { Mark::Blocking } else { Mark::Ordinary }
     }
 }

@@ -1,25 +1,10 @@
 //! Contenders and their turns: A B C, A B C, ..., so that whatever else the machine does falls on all of them.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client::{ClientOptions, Connector};
-use crate::driver::{Fleet, Load, Plan, Slice};
+use crate::drivers::turn::{Driver, Plan, Slice};
 use crate::error::Result;
 use crate::process::ServerProcess;
-use crate::reconnecting;
-use crate::requests::Requests;
-use crate::servers::{Kind, Options};
-
-/// Somebody's server.
-#[derive(Clone)]
-pub(crate) struct Contender {
-    pub(crate) name: String,
-    pub(crate) kind: Kind,
-    /// The build of this program that serves.
-    pub(crate) program: PathBuf,
-    pub(crate) client: ClientOptions,
-}
 
 /// How often, and for how long at a time.
 #[derive(Clone, Copy)]
@@ -32,88 +17,55 @@ pub(crate) struct Schedule {
 const WARM_UP: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// A contender under a load, with all its turns so far.
+/// One contender of a row, with all its turns so far.
 pub(crate) struct Participant {
-    contender: Contender,
-    options: Options,
-    load: Load,
+    pub(crate) name: String,
+    pub(crate) connections: usize,
+    /// Bytes of one message.
+    pub(crate) message: usize,
+    /// Whether its server waits idle for its next turn, with its connections open, or lives for one turn only.
+    lasting: bool,
+    start: Box<dyn Fn() -> Result<Running>>,
     running: Option<Running>,
     pub(crate) slices: Vec<Slice>,
 }
 
-/// A server process and the connections to it.
+/// A server process and what drives it.
 pub(crate) struct Running {
     pub(crate) server: ServerProcess,
-    /// None where each request has a connection of its own.
-    fleet: Option<Fleet>,
-}
-
-impl Running {
-    pub(crate) fn start(contender: &Contender, options: Options, load: Load) -> Result<Running> {
-        let server = ServerProcess::start(&contender.program, contender.kind, options)?;
-        let fleet = if load.reconnects { None } else { Some(connect(contender, &server, load)?) };
-        Ok(Running { server, fleet })
-    }
-
-    /// Lets every connection be answered once, unmeasured.
-    pub(crate) fn greet(&mut self, within: Duration) -> Result<()> {
-        self.fleet.as_mut().map_or(Ok(()), |fleet| fleet.greet(within))
-    }
-
-    fn drive(&mut self, contender: &Contender, load: Load, plan: Plan) -> Result<Slice> {
-        let clock = self.server.clock();
-        match &mut self.fleet {
-            Some(fleet) => fleet.drive(plan, clock),
-            None => reconnecting::drive(|| connector(contender, &self.server, load), load, plan, clock),
-        }
-    }
-}
-
-/// Connections to a server that runs already.
-pub(crate) fn connect(contender: &Contender, server: &ServerProcess, load: Load) -> Result<Fleet> {
-    Fleet::connect(&connector(contender, server, load)?, load)
-}
-
-fn connector(contender: &Contender, server: &ServerProcess, load: Load) -> Result<Connector> {
-    let requests = Requests::new(load.message);
-    Connector::new(contender.kind, contender.client, server.endpoint(), requests)
+    pub(crate) driver: Box<dyn Driver>,
 }
 
 impl Participant {
-    pub(crate) fn new(contender: &Contender, options: Options, load: Load) -> Participant {
-        Participant { contender: contender.clone(), options, load, running: None, slices: Vec::new() }
+    pub(crate) fn new(
+        name: String,
+        connections: usize,
+        message: usize,
+        start: impl Fn() -> Result<Running> + 'static,
+    ) -> Participant {
+        let start = Box::new(start);
+        Participant { name, connections, message, lasting: true, start, running: None, slices: Vec::new() }
+    }
+
+    /// With a new server for each turn.
+    pub(crate) fn started_anew(self) -> Participant {
+        Participant { lasting: false, ..self }
     }
 
     /// With a server and connections that are there already.
-    pub(crate) fn running(
-        contender: &Contender,
-        options: Options,
-        load: Load,
-        running: Running,
-    ) -> Participant {
-        Participant { running: Some(running), ..Participant::new(contender, options, load) }
+    pub(crate) fn running(self, running: Running) -> Participant {
+        Participant { running: Some(running), ..self }
     }
 
-    pub(crate) fn load(&self) -> Load {
-        self.load
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.contender.name
-    }
-
-    /// A server waits idle for its next turn, with its connections open. The published one does not: it burns the
-    /// processors while idle and leaves most of its connections unanswered, so it lives for one turn only.
     fn turn(&mut self, measured: Duration) -> Result<()> {
         let mut running = match self.running.take() {
             Some(running) => running,
-            None => Running::start(&self.contender, self.options, self.load)?,
+            None => (self.start)()?,
         };
-        let lasts = self.contender.kind != Kind::Falcotcp;
-        let drain = if lasts { DRAIN } else { Duration::ZERO };
+        let drain = if self.lasting { DRAIN } else { Duration::ZERO };
         let plan = Plan { warm_up: WARM_UP, measured, drain };
-        self.slices.push(running.drive(&self.contender, self.load, plan)?);
-        if lasts {
+        self.slices.push(running.driver.drive(plan, running.server.clock())?);
+        if self.lasting {
             self.running = Some(running);
         }
         Ok(())
@@ -124,9 +76,7 @@ impl Participant {
 pub(crate) fn interleave(participants: &mut [Participant], schedule: Schedule) -> Result<()> {
     for _ in 0..schedule.rounds {
         for participant in participants.iter_mut() {
-            participant
-                .turn(schedule.measured)
-                .map_err(|error| format!("{}: {error}", participant.contender.name))?;
+            participant.turn(schedule.measured).map_err(|error| format!("{}: {error}", participant.name))?;
         }
     }
     for participant in participants {

@@ -1,15 +1,20 @@
-//! The rows of the comparison: echo servers under eight loads.
+//! The rows of the comparison: what each of them measures, and of whom.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::driver::Load;
+use crate::contender::Contender;
+use crate::drivers::callers::Way;
+use crate::drivers::event_loop::Load;
 use crate::error::Result;
+use crate::kind::Kind;
 use crate::machine::Processors;
-use crate::rounds::{Contender, Participant, Schedule, interleave};
-use crate::servers::{Kind, Options, Work};
+use crate::rounds::{Participant, Schedule, interleave};
+use crate::servers::options::Options;
+use crate::services;
 use crate::summary::{Summary, summaries};
+use crate::word::word;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Row {
@@ -27,24 +32,65 @@ pub(crate) enum Row {
     F,
     /// 1000 connections, 64 B.
     G,
-    /// 8 clients that connect, send 64 B, and close.
+    /// 32 threads that share a client, against a mutex around it.
+    H,
+    /// 32 threads that share a client, against a pool of 8.
+    I,
+    /// 1 thread, against a client of its own.
+    J,
+    /// 64 connections, every answer given by one other thread.
+    K,
+    /// 64 connections, handlers that ask three services, each of which takes 20 ms.
+    M,
+    /// 8 clients that connect, send one message of 64 B, and close.
     N,
 }
 
+/// What is measured, and of whom. Ratios are to the first of those that are named here; to plain threads where
+/// whole servers are compared.
+enum Scenario {
+    /// Echo servers under a load.
+    Echo(Load),
+    /// Echo servers, and clients that connect for each message.
+    ShortConnections { clients: usize },
+    /// Ours, called from threads in several ways.
+    Calls { threads: usize, ways: &'static [Way] },
+    /// Ours under a load, with several handlers and numbers of workers (`None`: the default), which may ask services.
+    Handlers { load: Load, title: &'static str, services: usize, handlers: &'static [(Kind, Option<usize>)] },
+}
+
+/// Of one message, where nothing else is said.
+const SMALL: usize = 64;
+
 impl Row {
-    pub(crate) fn load(self) -> Load {
-        let (connections, message, in_flight) = match self {
-            Row::A => (1, 64, 1),
-            Row::B => (8, 64, 1),
-            Row::C => (64, 64, 1),
-            Row::D => (8, 16 << 10, 1),
-            Row::E => (2, 1 << 20, 1),
-            Row::F => (8, 64, 32),
-            Row::G => (1000, 64, 1),
-            Row::N => (8, 64, 1),
-        };
-        let reconnects = self == Row::N;
-        Load { connections, message, in_flight, marked: false, pause: Duration::ZERO, reconnects }
+    fn scenario(self) -> Scenario {
+        match self {
+            Row::A => Scenario::Echo(echo(1)),
+            Row::B => Scenario::Echo(echo(8)),
+            Row::C => Scenario::Echo(echo(64)),
+            Row::D => Scenario::Echo(Load { message: 16 << 10, ..echo(8) }),
+            Row::E => Scenario::Echo(Load { message: 1 << 20, ..echo(2) }),
+            Row::F => Scenario::Echo(Load { in_flight: 32, ..echo(8) }),
+            Row::G => Scenario::Echo(echo(1000)),
+            Row::H => Scenario::Calls { threads: 32, ways: &[Way::Mutex, Way::Owner, Way::Shared] },
+            Row::I => {
+                Scenario::Calls { threads: 32, ways: &[Way::Pool, Way::Client, Way::Owner, Way::Shared] }
+            }
+            Row::J => Scenario::Calls { threads: 1, ways: &[Way::Client, Way::Owner, Way::Shared] },
+            Row::K => Scenario::Handlers {
+                load: echo(64),
+                title: "one other thread gives the answers",
+                services: 0,
+                handlers: &[(Kind::Ours, None), (Kind::HandOver, Some(64)), (Kind::Defer, None)],
+            },
+            Row::M => Scenario::Handlers {
+                load: echo(64),
+                title: "handlers ask three services, 20 ms each",
+                services: 3,
+                handlers: &[(Kind::AskInTurn, Some(64)), (Kind::AskAtOnce, Some(64)), (Kind::FanIn, Some(2))],
+            },
+            Row::N => Scenario::ShortConnections { clients: 8 },
+        }
     }
 
     /// How many cores server and driver share.
@@ -53,20 +99,19 @@ impl Row {
     }
 
     pub(crate) fn title(self) -> String {
-        let load = self.load();
-        let message = match load.message {
-            bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
-            bytes if bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
-            bytes => format!("{bytes} B"),
+        let mut title = match self.scenario() {
+            Scenario::Echo(load) => load_title(load),
+            Scenario::ShortConnections { clients } => {
+                format!("{clients} clients, each connects for one message of {SMALL} B")
+            }
+            Scenario::Calls { threads, ways } => {
+                let caller = if threads == 1 { "caller" } else { "callers" };
+                let base_line =
+                    ways.first().map_or_else(String::new, |&way| format!(", against {}", word(way)));
+                format!("{threads} {caller}, {SMALL} B{base_line}")
+            }
+            Scenario::Handlers { load, title, .. } => format!("{}, {title}", load_title(load)),
         };
-        if load.reconnects {
-            return format!("{} clients connect, send {message}, close", load.connections);
-        }
-        let connections = if load.connections == 1 { "connection" } else { "connections" };
-        let mut title = format!("{} {connections}, {message}", load.connections);
-        if load.in_flight > 1 {
-            title += &format!(", {} in flight", load.in_flight);
-        }
         if self.cores() == 1 {
             title += ", one core";
         }
@@ -74,9 +119,31 @@ impl Row {
     }
 }
 
+/// So many connections, each with one small message in flight.
+pub(crate) fn echo(connections: usize) -> Load {
+    Load { connections, message: SMALL, in_flight: 1, marked: false, pause: Duration::ZERO }
+}
+
+fn load_title(load: Load) -> String {
+    let message = match load.message {
+        bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        bytes if bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
+        bytes => format!("{bytes} B"),
+    };
+    let connections = if load.connections == 1 { "connection" } else { "connections" };
+    let mut title = format!("{} {connections}, {message}", load.connections);
+    if load.in_flight > 1 {
+        title += &format!(", {} in flight", load.in_flight);
+    }
+    title
+}
+
 /// One row with the figures of every contender.
 pub(crate) struct RowResult {
     pub(crate) row: Row,
+    /// Whether the chosen contenders take part, rather than those that the row names.
+    pub(crate) of_servers: bool,
+    pub(crate) base_line: Option<String>,
     pub(crate) summaries: Vec<Summary>,
 }
 
@@ -94,15 +161,39 @@ pub(crate) fn measure(
     processors: &Processors,
 ) -> Result<RowResult> {
     processors.pin(row.cores())?;
-    let options = Options { work: Work::Echo, workers: None };
-    // The published server leaves most connections unanswered: there is nothing to measure where each has one request.
-    let taking_part: Vec<_> = contenders
-        .iter()
-        .filter(|contender| !(row.load().reconnects && contender.kind == Kind::Falcotcp))
-        .collect();
-    let mut participants: Vec<_> =
-        taking_part.iter().map(|contender| Participant::new(contender, options, row.load())).collect();
+    let scenario = row.scenario();
+    let of_servers = matches!(scenario, Scenario::Echo(_) | Scenario::ShortConnections { .. });
+    let mut participants = participants(&scenario, contenders)?;
     interleave(&mut participants, schedule)?;
-    let base_line = taking_part.iter().position(|contender| contender.kind == Kind::Plain);
-    Ok(RowResult { row, summaries: summaries(&participants, base_line)? })
+    let plain = || contenders.iter().position(|contender| contender.kind == Kind::Plain);
+    let base_line = if of_servers { plain() } else { Some(0) };
+    Ok(RowResult {
+        row,
+        of_servers,
+        base_line: base_line.map(|index| participants[index].name.clone()),
+        summaries: summaries(&participants, base_line)?,
+    })
+}
+
+fn participants(scenario: &Scenario, contenders: &[Contender]) -> Result<Vec<Participant>> {
+    match *scenario {
+        Scenario::Echo(load) => {
+            Ok(contenders.iter().map(|contender| contender.under(load, &Options::default())).collect())
+        }
+        Scenario::ShortConnections { clients } => {
+            Ok(contenders.iter().map(|contender| contender.with_short_connections(clients, SMALL)).collect())
+        }
+        Scenario::Calls { threads, ways } => {
+            let ours = Contender::of_this_build(Kind::Ours)?;
+            Ok(ways.iter().map(|&way| ours.called(way, threads, SMALL)).collect())
+        }
+        Scenario::Handlers { load, services, handlers, .. } => {
+            let services = services::start(services)?;
+            let participant = |&(kind, workers)| {
+                let options = Options { workers, services: services.clone(), ..Options::default() };
+                Ok(Contender::of_this_build(kind)?.under(load, &options))
+            };
+            handlers.iter().map(participant).collect()
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! From the turns of one participant to the figures of its line.
 
+use std::fmt;
+
 use hdrhistogram::Histogram;
 
-use crate::driver::{Slice, empty_histogram};
+use crate::drivers::turn::{Slice, empty_histogram};
 use crate::error::Result;
 use crate::rounds::Participant;
 
@@ -30,6 +32,13 @@ impl Spread {
     }
 }
 
+/// As it stands in every table.
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} [{:.2}..{:.2}]", self.median, self.least, self.most)
+    }
+}
+
 pub(crate) struct Summary {
     pub(crate) name: String,
     /// Requests answered in a second.
@@ -44,7 +53,7 @@ pub(crate) struct Summary {
     pub(crate) ratio: Option<Spread>,
     /// What other programs used meanwhile, in cores: the figures of a busy machine are worth less.
     pub(crate) others: f64,
-    /// Connections that nothing was answered on, in the worst round.
+    /// Connections or threads to which nothing was answered, in the worst round.
     pub(crate) starved: usize,
     pub(crate) connections: usize,
     pub(crate) failure: Option<String>,
@@ -83,34 +92,33 @@ fn summary(participant: &Participant, base_line: Option<&Participant>) -> Result
     let median = |value: fn(&Slice) -> f64| {
         Spread::of(slices.iter().map(value)).map_or(f64::NAN, |spread| spread.median)
     };
-    let load = participant.load();
     let rate = median(rate);
     let ratio = base_line.and_then(|base_line| {
         let rounds = slices.iter().zip(&base_line.slices);
         Spread::of(rounds.map(|(slice, base_line)| self::rate(slice) / self::rate(base_line)))
     });
     Ok(Summary {
-        name: participant.name().to_owned(),
+        name: participant.name.clone(),
         rate,
-        megabytes: rate * load.message as f64 / 1e6,
+        megabytes: rate * participant.message as f64 / 1e6,
         latency: Latency::of(slices)?,
-        server_micros: median(|slice| slice.server_time.as_secs_f64() * 1e6 / slice.requests as f64),
-        driver_micros: median(|slice| slice.driver_time.as_secs_f64() * 1e6 / slice.requests as f64),
+        server_micros: median(|slice| slice.used.server_time.as_secs_f64() * 1e6 / slice.requests as f64),
+        driver_micros: median(|slice| slice.used.driver_time.as_secs_f64() * 1e6 / slice.requests as f64),
         ratio,
         others: others(slices),
         starved: slices.iter().map(|slice| slice.starved).max().unwrap_or(0),
-        connections: load.connections,
+        connections: participant.connections,
         failure: slices.iter().find_map(|slice| slice.failure.clone()),
     })
 }
 
 fn rate(slice: &Slice) -> f64 {
-    slice.requests as f64 / slice.elapsed.as_secs_f64()
+    slice.requests as f64 / slice.used.elapsed.as_secs_f64()
 }
 
 fn others(slices: &[Slice]) -> f64 {
     let seconds = |value: fn(&Slice) -> f64| slices.iter().map(value).sum::<f64>();
-    let busy = seconds(|slice| slice.busy_time.as_secs_f64());
-    let ours = seconds(|slice| (slice.server_time + slice.driver_time).as_secs_f64());
-    (busy - ours).max(0.0) / seconds(|slice| slice.elapsed.as_secs_f64())
+    let busy = seconds(|slice| slice.used.busy_time.as_secs_f64());
+    let ours = seconds(|slice| (slice.used.server_time + slice.used.driver_time).as_secs_f64());
+    (busy - ours).max(0.0) / seconds(|slice| slice.used.elapsed.as_secs_f64())
 }

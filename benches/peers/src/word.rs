@@ -1,4 +1,4 @@
-//! How a value is written on the command line and in the tables.
+//! How a value is written on the command line, and in the tables.
 
 use clap::ValueEnum;
 

@@ -1,12 +1,12 @@
 //! Responses in the unencrypted framing, counted as they stream by: nothing is kept or copied.
 
 use std::io::{self, ErrorKind};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::requests::{HEADER, Mark, Requests};
 
 pub(super) struct EchoStream {
-    requests: Rc<Requests>,
+    requests: Arc<Requests>,
     /// How much of the current response has been seen.
     position: usize,
     /// One whole response was compared with the request.
@@ -14,7 +14,7 @@ pub(super) struct EchoStream {
 }
 
 impl EchoStream {
-    pub(super) fn new(requests: Rc<Requests>) -> EchoStream {
+    pub(super) fn new(requests: Arc<Requests>) -> EchoStream {
         EchoStream { requests, position: 0, verified: false }
     }
 

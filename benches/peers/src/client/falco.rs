@@ -2,15 +2,17 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 
-use super::protocol::{Client, Received};
-use crate::crypto::SHARED_KEY;
+use super::session::{Received, Session};
 use crate::error::Result;
 use crate::requests::{HEADER, Mark, Requests};
+
+/// The servers that are measured here listen on the loopback interface and carry nothing worth hiding.
+pub(crate) const SHARED_KEY: [u8; 32] = *b"a key for measurements, no other";
 
 const ESTABLISHMENT: u8 = 0;
 const MESSAGE: u8 = 1;
@@ -20,24 +22,24 @@ const TAG_LEN: usize = 16;
 
 pub(super) struct Connector {
     /// Expanded once for all connections.
-    key: Rc<LessSafeKey>,
-    replayed: Option<Rc<Replayed>>,
+    key: Arc<LessSafeKey>,
+    replayed: Option<Arc<Replayed>>,
 }
 
 /// Each request as it was sealed once.
 struct Replayed {
     ordinary: Vec<u8>,
-    sleep: Vec<u8>,
+    blocking: Vec<u8>,
 }
 
 impl Connector {
     pub(super) fn new(requests: &Requests, replay: bool) -> Result<Connector> {
-        let key = Rc::new(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &SHARED_KEY)?));
-        let replayed = if replay { Some(Rc::new(Replayed::seal(&key, requests)?)) } else { None };
+        let key = Arc::new(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &SHARED_KEY)?));
+        let replayed = if replay { Some(Arc::new(Replayed::seal(&key, requests)?)) } else { None };
         Ok(Connector { key, replayed })
     }
 
-    pub(super) fn establish(&self, socket: &mut TcpStream, requests: Rc<Requests>) -> Result<FalcoClient> {
+    pub(super) fn establish(&self, socket: &mut TcpStream, requests: Arc<Requests>) -> Result<FalcoSession> {
         let mut nonces = Nonces::start()?;
         let mut plaintext = [0; ESTABLISHMENT_PLAINTEXT];
         rand::fill(&mut plaintext)?;
@@ -49,23 +51,23 @@ impl Connector {
         if answer != [ESTABLISHED] {
             return Err("the server did not establish the connection".into());
         }
-        let (key, replayed) = (Rc::clone(&self.key), self.replayed.clone());
-        Ok(FalcoClient { key, nonces, requests, replayed, verified: false, unopened: 0 })
+        let (key, replayed) = (Arc::clone(&self.key), self.replayed.clone());
+        Ok(FalcoSession { key, nonces, requests, replayed, verified: false, unopened: 0 })
     }
 }
 
-pub(super) struct FalcoClient {
-    key: Rc<LessSafeKey>,
+pub(super) struct FalcoSession {
+    key: Arc<LessSafeKey>,
     nonces: Nonces,
-    requests: Rc<Requests>,
-    replayed: Option<Rc<Replayed>>,
+    requests: Arc<Requests>,
+    replayed: Option<Arc<Replayed>>,
     /// One whole response was compared with the request.
     verified: bool,
     /// What is still to come of a response that is not opened, where requests are replayed.
     unopened: usize,
 }
 
-impl Client for FalcoClient {
+impl Session for FalcoSession {
     fn send(&mut self, requests: &[Mark], wire: &mut Vec<u8>) -> io::Result<()> {
         for &mark in requests {
             match &self.replayed {
@@ -111,7 +113,7 @@ impl Client for FalcoClient {
     }
 }
 
-impl FalcoClient {
+impl FalcoSession {
     fn open(&mut self, sealed: &mut [u8]) -> io::Result<()> {
         let (nonce, ciphertext) = sealed.split_at_mut(NONCE_LEN);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(io::Error::other)?;
@@ -131,13 +133,13 @@ impl Replayed {
             let mut wire = Vec::new();
             append_message(key, &mut nonces, requests.message(mark), &mut wire).map(|()| wire)
         };
-        Ok(Replayed { ordinary: frame(Mark::Ordinary)?, sleep: frame(Mark::Sleep)? })
+        Ok(Replayed { ordinary: frame(Mark::Ordinary)?, blocking: frame(Mark::Blocking)? })
     }
 
     fn frame(&self, mark: Mark) -> &[u8] {
         match mark {
             Mark::Ordinary => &self.ordinary,
-            Mark::Sleep => &self.sleep,
+            Mark::Blocking => &self.blocking,
         }
     }
 }

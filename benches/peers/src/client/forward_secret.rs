@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,8 +9,8 @@ use falcotcp_sync::Key;
 use falcotcp_sync::protocol::{Cipher, ClientEvent, ClientSession, ForwardSecrecy, NonceSequence};
 use getrandom::SysRng;
 
-use super::protocol::{Client, Received};
-use crate::crypto::SHARED_KEY;
+use super::falco::SHARED_KEY;
+use super::session::{Received, Session};
 use crate::error::Result;
 use crate::requests::{Mark, Requests};
 
@@ -25,7 +24,11 @@ impl Connector {
         Connector { cipher: Arc::new(Cipher::new(&Key::from_bytes(SHARED_KEY))) }
     }
 
-    pub(super) fn establish(&self, socket: &mut TcpStream, requests: Rc<Requests>) -> Result<SessionClient> {
+    pub(super) fn establish(
+        &self,
+        socket: &mut TcpStream,
+        requests: Arc<Requests>,
+    ) -> Result<ForwardSecretSession> {
         let mut session = ClientSession::with_policy(
             Arc::clone(&self.cipher),
             NonceSequence::new()?,
@@ -50,21 +53,21 @@ impl Connector {
         // Leaves with the first message: it tells the server that the establishment is no replay.
         let mut proof = Vec::new();
         session.ping(&mut proof);
-        Ok(SessionClient { session, proof, requests, established: Instant::now(), verified: false })
+        Ok(ForwardSecretSession { session, proof, requests, established: Instant::now(), verified: false })
     }
 }
 
-pub(super) struct SessionClient {
+pub(super) struct ForwardSecretSession {
     session: ClientSession,
     /// The ping of the establishment, until it is sent.
     proof: Vec<u8>,
-    requests: Rc<Requests>,
+    requests: Arc<Requests>,
     established: Instant,
     /// One whole response was compared with the request.
     verified: bool,
 }
 
-impl Client for SessionClient {
+impl Session for ForwardSecretSession {
     fn send(&mut self, requests: &[Mark], wire: &mut Vec<u8>) -> io::Result<()> {
         wire.append(&mut self.proof);
         for &mark in requests {

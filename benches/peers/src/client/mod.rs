@@ -1,26 +1,26 @@
 //! The client half of each protocol, as the driver uses it: bytes in, bytes out, no socket once it is established.
 //!
 //! Every one of them does the work that a real client must do and no more. The plain one frames. The encrypted ones
-//! seal every request and open every response, all but the forward-secret one with the same implementation of AES-256-GCM
-//! (AWS-LC), so that what the driver costs differs between them only by what the protocols ask for. All check every header, and the whole
-//! content of the first response of each connection.
+//! seal every request and open every response, all but the forward-secret one with the same implementation of
+//! AES-256-GCM (AWS-LC), so that what the driver costs differs between them only by what the protocols ask for. All check
+//! every header, and the whole content of the first response of each connection.
 
 mod echo;
-mod falco;
+pub(crate) mod falco;
 mod forward_secret;
 mod plain;
-mod protocol;
-mod tls;
+pub(crate) mod session;
+pub(crate) mod tls;
 
 use std::net::TcpStream;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::endpoint::Endpoint;
 use crate::error::Result;
-use crate::process::Endpoint;
+use crate::kind::Kind;
 use crate::requests::Requests;
-use crate::servers::Kind;
-pub(crate) use protocol::Client;
+use session::Session;
 
 /// Other ways to do the client's half than the fair one.
 #[derive(Clone, Copy, Default, clap::Args)]
@@ -42,7 +42,7 @@ const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Makes connections to one server.
 pub(crate) struct Connector {
     endpoint: Endpoint,
-    requests: Rc<Requests>,
+    requests: Arc<Requests>,
     protocol: Protocol,
 }
 
@@ -58,32 +58,38 @@ impl Connector {
         kind: Kind,
         options: ClientOptions,
         endpoint: &Endpoint,
-        requests: Rc<Requests>,
+        requests: Arc<Requests>,
     ) -> Result<Connector> {
         let protocol = match kind {
             Kind::Plain => Protocol::Plain,
             Kind::Rustls | Kind::TokioRustls => {
                 Protocol::Tls(tls::Connector::new(&endpoint.certificate, options.shared_records)?)
             }
-            Kind::Falcotcp | Kind::Ours => Protocol::Falco(falco::Connector::new(&requests, options.replay)?),
             Kind::OursForwardSecret => Protocol::ForwardSecret(forward_secret::Connector::new()),
+            Kind::Falcotcp
+            | Kind::Ours
+            | Kind::HandOver
+            | Kind::Defer
+            | Kind::AskInTurn
+            | Kind::AskAtOnce
+            | Kind::FanIn => Protocol::Falco(falco::Connector::new(&requests, options.replay)?),
         };
         Ok(Connector { endpoint: endpoint.clone(), requests, protocol })
     }
 
     /// A connection that is ready for requests; its socket still blocks.
-    pub(crate) fn connect(&self) -> Result<(TcpStream, Box<dyn Client>)> {
+    pub(crate) fn connect(&self) -> Result<(TcpStream, Box<dyn Session>)> {
         let mut socket = TcpStream::connect_timeout(&self.endpoint.address, ESTABLISH_TIMEOUT)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(ESTABLISH_TIMEOUT))?;
         socket.set_write_timeout(Some(ESTABLISH_TIMEOUT))?;
-        let requests = Rc::clone(&self.requests);
-        let client: Box<dyn Client> = match &self.protocol {
-            Protocol::Plain => Box::new(plain::PlainClient::new(requests)),
+        let requests = Arc::clone(&self.requests);
+        let session: Box<dyn Session> = match &self.protocol {
+            Protocol::Plain => Box::new(plain::PlainSession::new(requests)),
             Protocol::Tls(connector) => Box::new(connector.establish(&mut socket, requests)?),
             Protocol::Falco(connector) => Box::new(connector.establish(&mut socket, requests)?),
             Protocol::ForwardSecret(connector) => Box::new(connector.establish(&mut socket, requests)?),
         };
-        Ok((socket, client))
+        Ok((socket, session))
     }
 }

@@ -1,24 +1,24 @@
 //! No encryption: a length and a message, sent as they are.
 
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::echo::EchoStream;
-use super::protocol::{Client, Received};
+use super::session::{Received, Session};
 use crate::requests::{Mark, Requests};
 
-pub(super) struct PlainClient {
-    requests: Rc<Requests>,
+pub(super) struct PlainSession {
+    requests: Arc<Requests>,
     responses: EchoStream,
 }
 
-impl PlainClient {
-    pub(super) fn new(requests: Rc<Requests>) -> PlainClient {
-        PlainClient { responses: EchoStream::new(Rc::clone(&requests)), requests }
+impl PlainSession {
+    pub(super) fn new(requests: Arc<Requests>) -> PlainSession {
+        PlainSession { responses: EchoStream::new(Arc::clone(&requests)), requests }
     }
 }
 
-impl Client for PlainClient {
+impl Session for PlainSession {
     fn send(&mut self, requests: &[Mark], wire: &mut Vec<u8>) -> io::Result<()> {
         for &mark in requests {
             wire.extend_from_slice(self.requests.frame(mark));

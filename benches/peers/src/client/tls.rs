@@ -2,17 +2,26 @@
 
 use std::io::{self, BufRead, ErrorKind, IoSlice, Write};
 use std::net::TcpStream;
-use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 
 use super::echo::EchoStream;
-use super::protocol::{Client, Received};
-use crate::crypto::{SERVER_NAME, provider};
+use super::session::{Received, Session};
 use crate::error::Result;
 use crate::requests::{Mark, Requests};
+
+/// The name in the certificate.
+pub(crate) const SERVER_NAME: &str = "localhost";
+
+/// AWS-LC, and no cipher suite but AES-256-GCM: the cipher of the protocol that TLS is compared with.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384];
+    Arc::new(provider)
+}
 
 pub(super) struct Connector {
     config: Arc<ClientConfig>,
@@ -20,7 +29,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Trusts this one certificate (DER).
+    /// Trusts this one certificate (DER), and resumes sessions where the server gave tickets.
     pub(super) fn new(certificate: &[u8], shared_records: bool) -> Result<Connector> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(certificate.to_vec()))?;
@@ -31,7 +40,7 @@ impl Connector {
         Ok(Connector { config: Arc::new(config), shared_records })
     }
 
-    pub(super) fn establish(&self, socket: &mut TcpStream, requests: Rc<Requests>) -> Result<TlsClient> {
+    pub(super) fn establish(&self, socket: &mut TcpStream, requests: Arc<Requests>) -> Result<TlsSession> {
         let name = ServerName::try_from(SERVER_NAME)?;
         let mut session = ClientConnection::new(Arc::clone(&self.config), name)?;
         // A whole batch of requests is sealed at once, however large.
@@ -39,19 +48,19 @@ impl Connector {
         while session.is_handshaking() || session.wants_write() {
             session.complete_io(socket)?;
         }
-        let responses = EchoStream::new(Rc::clone(&requests));
-        Ok(TlsClient { session, requests, responses, shared_records: self.shared_records })
+        let responses = EchoStream::new(Arc::clone(&requests));
+        Ok(TlsSession { session, requests, responses, shared_records: self.shared_records })
     }
 }
 
-pub(super) struct TlsClient {
+pub(super) struct TlsSession {
     session: ClientConnection,
-    requests: Rc<Requests>,
+    requests: Arc<Requests>,
     responses: EchoStream,
     shared_records: bool,
 }
 
-impl Client for TlsClient {
+impl Session for TlsSession {
     fn send(&mut self, requests: &[Mark], wire: &mut Vec<u8>) -> io::Result<()> {
         if self.shared_records {
             self.seal_together(requests)?;
@@ -76,9 +85,13 @@ impl Client for TlsClient {
         }
         Ok(Received { consumed: bytes.len(), responses })
     }
+
+    fn is_resumed(&self) -> bool {
+        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
 }
 
-impl TlsClient {
+impl TlsSession {
     fn seal_together(&mut self, requests: &[Mark]) -> io::Result<()> {
         let frames: Vec<_> = requests.iter().map(|&mark| IoSlice::new(self.requests.frame(mark))).collect();
         let length: usize = frames.iter().map(|frame| frame.len()).sum();

@@ -1,42 +1,30 @@
 //! The servers that are compared. Each runs in a process of its own: this program, started again as `serve`.
 //!
-//! What all of them share is the handler's [`Work`] and the way they say where they listen: one line on standard
-//! output with the address and, for TLS, the certificate in hex.
+//! What all of them share is the handler's work and the way they say where they listen.
 
-mod announcement;
+mod asking;
+mod defer;
+mod fan_in;
 mod frames;
-mod options;
+mod hand_over;
+pub(crate) mod options;
 mod ours;
 mod plain;
 mod published;
 mod rustls_threads;
 mod tls;
 mod tokio_rustls;
-mod work;
-
-use clap::ValueEnum;
+pub(crate) mod work;
 
 use crate::error::Result;
+use crate::kind::Kind;
 use crate::machine;
-pub(crate) use announcement::ANNOUNCEMENT;
-pub(crate) use options::Options;
-pub(crate) use work::Work;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    /// No encryption, a thread a connection: what every other one is compared to.
-    Plain,
-    /// rustls, a thread a connection.
-    Rustls,
-    /// rustls on tokio's multi-threaded runtime.
-    TokioRustls,
-    /// The published crate `falcotcp` 0.1.4.
-    Falcotcp,
-    /// This repository's library.
-    Ours,
-    /// The same, with forward-secret sessions.
-    OursForwardSecret,
-}
+use asking::Asking;
+use defer::Defer;
+use fan_in::FanIn;
+use hand_over::HandOver;
+use options::Options;
+use ours::Echo;
 
 /// Serves until the process is killed.
 pub(crate) fn serve(kind: Kind, options: Options) -> Result<()> {
@@ -45,8 +33,13 @@ pub(crate) fn serve(kind: Kind, options: Options) -> Result<()> {
     match kind {
         Kind::Plain => plain::serve(options.work),
         Kind::Rustls => rustls_threads::serve(options.work),
-        Kind::TokioRustls => tokio_rustls::serve(options),
-        Kind::Falcotcp => published::serve(options),
-        Kind::Ours | Kind::OursForwardSecret => ours::serve(options),
+        Kind::TokioRustls => tokio_rustls::serve(&options),
+        Kind::Falcotcp => published::serve(&options),
+        Kind::Ours | Kind::OursForwardSecret => ours::serve(&options, Echo(options.work)),
+        Kind::HandOver => ours::serve(&options, HandOver::start()),
+        Kind::Defer => ours::serve(&options, Defer::start(options.work)),
+        Kind::AskInTurn => ours::serve(&options, Asking::new(options.services.clone(), false)),
+        Kind::AskAtOnce => ours::serve(&options, Asking::new(options.services.clone(), true)),
+        Kind::FanIn => ours::serve(&options, FanIn::connect(&options.services)?),
     }
 }

@@ -1,20 +1,15 @@
 //! The library of this repository, as a user would start it.
 
-use std::time::Duration;
-
 use falcotcp_sync::{Handler, Key, Request, Response, Server};
 
-use super::announcement::announce;
-use super::options::Options;
+use super::options::{LIFETIME, Options};
 use super::work::Work;
-use crate::crypto::SHARED_KEY;
+use crate::client::falco::SHARED_KEY;
+use crate::endpoint::Endpoint;
 use crate::error::Result;
 
-/// Connections stay idle while the other contenders have their turn; they are not to run out meanwhile.
-const LIFETIME: Duration = Duration::from_secs(600);
-
 /// Written out as a handler of its own: it answers without allocating.
-struct Echo(Work);
+pub(super) struct Echo(pub(super) Work);
 
 impl Handler for Echo {
     fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
@@ -23,13 +18,13 @@ impl Handler for Echo {
     }
 }
 
-pub(super) fn serve(options: Options) -> Result<()> {
+pub(super) fn serve(options: &Options, handler: impl Handler) -> Result<()> {
     let mut builder = Server::builder(Key::from_bytes(SHARED_KEY)).lifetime(LIFETIME);
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }
     let server = builder.bind("127.0.0.1:0")?;
-    announce(server.local_addr(), "")?;
-    server.spawn(Echo(options.work))?.wait()?;
+    Endpoint::from(server.local_addr()).announce()?;
+    server.spawn(handler)?.wait()?;
     Ok(())
 }

@@ -3,14 +3,14 @@
 use std::net::TcpListener;
 use std::thread;
 
-use super::announcement::announce;
 use super::frames;
 use super::work::Work;
+use crate::endpoint::Endpoint;
 use crate::error::Result;
 
 pub(super) fn serve(work: Work) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    announce(listener.local_addr()?, "")?;
+    Endpoint::from(listener.local_addr()?).announce()?;
     loop {
         let (stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;

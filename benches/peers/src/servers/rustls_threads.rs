@@ -6,15 +6,15 @@ use std::thread;
 
 use rustls::{ServerConnection, StreamOwned};
 
-use super::announcement::announce;
 use super::work::Work;
 use super::{frames, tls};
+use crate::endpoint::Endpoint;
 use crate::error::Result;
 
 pub(super) fn serve(work: Work) -> Result<()> {
     let identity = tls::Identity::generate()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    announce(listener.local_addr()?, &identity.certificate)?;
+    Endpoint { address: listener.local_addr()?, certificate: identity.certificate }.announce()?;
     loop {
         let (stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;

@@ -1,4 +1,5 @@
-//! What both TLS servers present: a fresh self-signed certificate, TLS 1.3, AES-256-GCM.
+//! What both TLS servers present: a fresh self-signed certificate, TLS 1.3, AES-256-GCM,
+//! and tickets with which clients resume their sessions.
 
 use std::sync::Arc;
 
@@ -6,14 +7,13 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::crypto::{SERVER_NAME, provider};
+use crate::client::tls::{SERVER_NAME, provider};
 use crate::error::Result;
-use crate::hex;
 
 pub(super) struct Identity {
     pub(super) config: Arc<ServerConfig>,
-    /// DER in hex, for the driver to trust.
-    pub(super) certificate: String,
+    /// In DER, for the driver to trust.
+    pub(super) certificate: Vec<u8>,
 }
 
 impl Identity {
@@ -24,9 +24,9 @@ impl Identity {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)?;
-        // One for each connection of a client that connects again and again; elsewhere it comes before what is measured.
+        // One for each connection, which is what a client that connects again and again uses up.
         config.send_tls13_tickets = 1;
         config.ticketer = Ticketer::new()?;
-        Ok(Identity { config: Arc::new(config), certificate: hex::encode(made.cert.der()) })
+        Ok(Identity { config: Arc::new(config), certificate: made.cert.der().to_vec() })
     }
 }

@@ -7,15 +7,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::announcement::announce;
 use super::frames::{BUFFER, holds_frame, message_length};
 use super::options::Options;
 use super::tls;
 use super::work::Work;
+use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::requests::HEADER;
 
-pub(super) fn serve(options: Options) -> Result<()> {
+pub(super) fn serve(options: &Options) -> Result<()> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = options.workers {
         runtime.worker_threads(workers);
@@ -27,7 +27,7 @@ async fn accept(work: Work) -> Result<()> {
     let identity = tls::Identity::generate()?;
     let acceptor = TlsAcceptor::from(identity.config);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    announce(listener.local_addr()?, &identity.certificate)?;
+    Endpoint { address: listener.local_addr()?, certificate: identity.certificate }.announce()?;
     loop {
         let (stream, _) = listener.accept().await?;
         // A connection that fails ends its own task; the driver notices and reports it.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 
-use crate::client::Client;
+use crate::client::session::Session;
 use crate::requests::Mark;
 
 /// A request that waits for its response.
@@ -18,7 +18,7 @@ struct InFlight {
 
 pub(crate) struct Connection {
     socket: TcpStream,
-    client: Box<dyn Client>,
+    session: Box<dyn Session>,
     in_flight: VecDeque<InFlight>,
     /// Something was answered in the current turn.
     pub(crate) answered: bool,
@@ -34,10 +34,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// `response_size`: how long a response is at most, with all that surrounds it.
-    pub(crate) fn new(socket: TcpStream, client: Box<dyn Client>, response_size: usize) -> Connection {
+    pub(crate) fn new(socket: TcpStream, session: Box<dyn Session>, response_size: usize) -> Connection {
         Connection {
             socket,
-            client,
+            session,
             in_flight: VecDeque::new(),
             answered: false,
             wire: Vec::new(),
@@ -50,7 +50,7 @@ impl Connection {
 
     /// Seals these requests and sends them with one write, as far as the socket takes them.
     pub(crate) fn request(&mut self, marks: &[Mark], now: Instant) -> io::Result<()> {
-        self.client.send(marks, &mut self.wire)?;
+        self.session.send(marks, &mut self.wire)?;
         self.in_flight.extend(marks.iter().map(|&mark| InFlight { sent: now, mark }));
         self.flush()
     }
@@ -109,16 +109,16 @@ impl Connection {
         self.in_flight.len()
     }
 
-    /// Hands `length` new bytes to the client and keeps what it could not use yet.
+    /// Hands `length` new bytes to the session and keeps what it could not use yet.
     fn take(&mut self, scratch: &mut [u8], length: usize) -> io::Result<usize> {
         if self.filled > 0 {
             self.filled += length;
-            let received = self.client.receive(&mut self.unfinished[..self.filled])?;
+            let received = self.session.receive(&mut self.unfinished[..self.filled])?;
             self.unfinished.copy_within(received.consumed..self.filled, 0);
             self.filled -= received.consumed;
             return Ok(received.responses);
         }
-        let received = self.client.receive(&mut scratch[..length])?;
+        let received = self.session.receive(&mut scratch[..length])?;
         let rest = &scratch[received.consumed..length];
         if !rest.is_empty() {
             if self.unfinished.is_empty() {

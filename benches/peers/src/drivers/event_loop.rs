@@ -9,10 +9,11 @@ use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use super::connection::Connection;
+use super::turn::{Driver, Meter, Plan, Slice, empty_histogram};
 use crate::client::Connector;
-use crate::connection::Connection;
 use crate::error::Result;
-use crate::machine::{self, ProcessorClock};
+use crate::machine::ProcessorClock;
 use crate::requests::{Mark, Marker};
 
 /// What is asked of a server.
@@ -23,51 +24,19 @@ pub(crate) struct Load {
     pub(crate) message: usize,
     /// Requests that each connection keeps in flight.
     pub(crate) in_flight: usize,
-    /// Some of the requests carry the mark over which a sleeping handler sleeps.
+    /// Some of the requests carry the mark over which a blocking handler blocks.
     pub(crate) marked: bool,
     /// How long a connection waits after a response before it sends the next request.
     pub(crate) pause: Duration,
-    /// Each request has a connection of its own, and the other fields are for as many clients.
-    pub(crate) reconnects: bool,
-}
-
-/// How long one turn takes, in three parts.
-#[derive(Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) warm_up: Duration,
-    pub(crate) measured: Duration,
-    /// At most this long is waited for responses that are still due, so that the server is idle in others' turns.
-    pub(crate) drain: Duration,
-}
-
-/// What one turn gave.
-pub(crate) struct Slice {
-    pub(crate) elapsed: Duration,
-    pub(crate) requests: u64,
-    /// In nanoseconds, of the requests without a mark.
-    pub(crate) latencies: Histogram<u64>,
-    pub(crate) server_time: Duration,
-    pub(crate) driver_time: Duration,
-    /// What the cores did altogether, other programs included.
-    pub(crate) busy_time: Duration,
-    /// Connections without a single response in the whole turn.
-    pub(crate) starved: usize,
-    /// Why the first connection was lost, if one was.
-    pub(crate) failure: Option<String>,
-}
-
-/// Nanoseconds with an error of at most a hundredth, up to a minute.
-pub(crate) fn empty_histogram() -> Result<Histogram<u64>> {
-    Ok(Histogram::new_with_max(60_000_000_000, 2)?)
 }
 
 /// Holds whatever one read brings in; the processor's second-level cache holds it as well.
 const SCRATCH: usize = 128 * 1024;
 /// More than any protocol here wraps around a message.
-pub(crate) const OVERHEAD: usize = 1024;
+const OVERHEAD: usize = 1024;
 
 /// The connections to one server.
-pub(crate) struct Fleet {
+pub(crate) struct EventLoop {
     poll: Poll,
     events: Events,
     connections: Vec<Option<Connection>>,
@@ -79,10 +48,10 @@ pub(crate) struct Fleet {
     failure: Option<String>,
 }
 
-impl Fleet {
+impl EventLoop {
     /// Connects one after the other. A server that stops accepting on the way leaves the rest without a connection.
-    pub(crate) fn connect(connector: &Connector, load: Load) -> Result<Fleet> {
-        let mut fleet = Fleet {
+    pub(crate) fn connect(connector: &Connector, load: Load) -> Result<EventLoop> {
+        let mut connected = EventLoop {
             poll: Poll::new()?,
             events: Events::with_capacity(load.connections),
             connections: Vec::new(),
@@ -93,53 +62,26 @@ impl Fleet {
             failure: None,
         };
         for index in 0..load.connections {
-            let (socket, client) = match connector.connect() {
-                Ok(connected) => connected,
+            let (socket, session) = match connector.connect() {
+                Ok(established) => established,
                 Err(error) => {
-                    fleet.failure = Some(format!("connection {index} was not established: {error}"));
+                    connected.failure = Some(format!("connection {index} was not established: {error}"));
                     break;
                 }
             };
             socket.set_nonblocking(true)?;
             let mut socket = TcpStream::from_std(socket);
             let interest = Interest::READABLE | Interest::WRITABLE;
-            fleet.poll.registry().register(&mut socket, Token(index), interest)?;
-            fleet.connections.push(Some(Connection::new(socket, client, load.message + OVERHEAD)));
+            connected.poll.registry().register(&mut socket, Token(index), interest)?;
+            connected.connections.push(Some(Connection::new(socket, session, load.message + OVERHEAD)));
         }
-        Ok(fleet)
-    }
-
-    /// One turn: warm up, measure, let the responses that are due come in.
-    pub(crate) fn drive(&mut self, plan: Plan, server: ProcessorClock) -> Result<Slice> {
-        let driver = ProcessorClock::of_this_process();
-        for connection in self.connections.iter_mut().flatten() {
-            connection.answered = false;
-        }
-        let mut ignored = empty_histogram()?;
-        let mut latencies = empty_histogram()?;
-
-        let start = Instant::now();
-        self.pausing.clear();
-        self.fill(self.load.in_flight, start);
-        self.turn(start + plan.warm_up, Refill::Yes, &mut ignored)?;
-        let busy_before = machine::busy_time()?;
-        let (server_before, driver_before, measured_from) = (server.now()?, driver.now()?, Instant::now());
-        let requests = self.turn(measured_from + plan.measured, Refill::Yes, &mut latencies)?;
-        let elapsed = measured_from.elapsed();
-        let (server_time, driver_time) = (server.now()? - server_before, driver.now()? - driver_before);
-        let busy_time = machine::busy_time()?.saturating_sub(busy_before);
-        self.turn(Instant::now() + plan.drain, Refill::No, &mut ignored)?;
-
-        let answered = self.connections.iter().flatten().filter(|connection| connection.answered).count();
-        let starved = self.load.connections - answered;
-        let failure = self.failure.clone();
-        Ok(Slice { elapsed, requests, latencies, server_time, driver_time, busy_time, starved, failure })
+        Ok(connected)
     }
 
     /// Lets every connection send one request and waits for the responses, unmeasured.
-    pub(crate) fn greet(&mut self, within: Duration) -> Result<()> {
+    pub(crate) fn exchange_once(&mut self, within: Duration) -> Result<()> {
         let now = Instant::now();
-        self.fill(1, now);
+        self.fill(1, Mark::Ordinary, now);
         self.turn(now + within, Refill::No, &mut empty_histogram()?)?;
         if self.in_flight() > 0 || self.connections.iter().flatten().count() < self.load.connections {
             let failure = self.failure.as_deref().unwrap_or("no response in time");
@@ -148,14 +90,19 @@ impl Fleet {
         Ok(())
     }
 
-    /// Brings every connection to this number of requests in flight, none of them marked: the first response is
-    /// compared with an unmarked request.
-    fn fill(&mut self, in_flight: usize, now: Instant) {
+    /// Lets every connection send so many marked requests and waits for nothing.
+    pub(crate) fn send_marked(&mut self, requests: usize) {
+        self.fill(requests, Mark::Blocking, Instant::now());
+    }
+
+    /// Brings every connection to this number of requests in flight. The first one of a connection must not be
+    /// marked: its response is compared with an unmarked request.
+    fn fill(&mut self, in_flight: usize, mark: Mark, now: Instant) {
         for slot in &mut self.connections {
             let Some(connection) = slot else { continue };
             let missing = in_flight.saturating_sub(connection.in_flight());
             if missing > 0
-                && let Err(error) = connection.request(&vec![Mark::Ordinary; missing], now)
+                && let Err(error) = connection.request(&vec![mark; missing], now)
             {
                 lose(slot, &mut self.failure, &error);
             }
@@ -229,6 +176,29 @@ impl Fleet {
 
     fn in_flight(&self) -> usize {
         self.connections.iter().flatten().map(|connection| connection.in_flight()).sum()
+    }
+}
+
+impl Driver for EventLoop {
+    fn drive(&mut self, plan: Plan, server: ProcessorClock) -> Result<Slice> {
+        for connection in self.connections.iter_mut().flatten() {
+            connection.answered = false;
+        }
+        let mut ignored = empty_histogram()?;
+        let mut latencies = empty_histogram()?;
+
+        let start = Instant::now();
+        self.pausing.clear();
+        self.fill(self.load.in_flight, Mark::Ordinary, start);
+        self.turn(start + plan.warm_up, Refill::Yes, &mut ignored)?;
+        let meter = Meter::start(server)?;
+        let requests = self.turn(meter.started() + plan.measured, Refill::Yes, &mut latencies)?;
+        let used = meter.stop()?;
+        self.turn(Instant::now() + plan.drain, Refill::No, &mut ignored)?;
+
+        let answered = self.connections.iter().flatten().filter(|connection| connection.answered).count();
+        let starved = self.load.connections - answered;
+        Ok(Slice { used, requests, latencies, starved, failure: self.failure.clone() })
     }
 }
 

@@ -67,11 +67,16 @@ enum State {
     Established(Arc<NamedKey>),
     /// Under keys of the session's own. On the heap, so that classic sessions stay as small as they are.
     #[cfg(feature = "forward-secrecy")]
-    ForwardSecret {
-        key: Arc<NamedKey>,
-        frames: Box<ServerFrames>,
-    },
+    ForwardSecret(Box<ForwardSecret>),
     Closed,
+}
+
+#[cfg(feature = "forward-secrecy")]
+#[derive(Debug)]
+struct ForwardSecret {
+    /// The key that opened the establishment.
+    key: Arc<NamedKey>,
+    frames: ServerFrames,
 }
 
 impl ServerSession {
@@ -102,7 +107,8 @@ impl ServerSession {
         now: Instant,
     ) -> (usize, ServerEvent<'i>) {
         #[cfg(feature = "forward-secrecy")]
-        if let State::ForwardSecret { frames, .. } = &mut self.state {
+        if let State::ForwardSecret(session) = &mut self.state {
+            let frames = &mut session.frames;
             let was_unproven = frames.is_unproven();
             let (taken, event) = frames.receive(input, output);
             let is_proof = was_unproven && frames.is_established();
@@ -144,7 +150,7 @@ impl ServerSession {
         match self.answer_offer(&opened.0, opened.1, output) {
             Ok(None) => {}
             Ok(Some(frames)) => {
-                self.state = State::ForwardSecret { key: opened.0, frames };
+                self.state = State::ForwardSecret(Box::new(ForwardSecret { key: opened.0, frames }));
                 return (ESTABLISHMENT_LENGTH, ServerEvent::OfferAnswered);
             }
             Err(refusal) => return self.refuse(refusal),
@@ -163,7 +169,7 @@ impl ServerSession {
         key: &NamedKey,
         mut opened: [u8; ESTABLISHMENT_LENGTH - 1],
         output: &mut Vec<u8>,
-    ) -> Result<Option<Box<ServerFrames>>, Refusal> {
+    ) -> Result<Option<ServerFrames>, Refusal> {
         let policy = self.settings.forward_secrecy;
         if policy == ForwardSecrecy::Off || !matches!(self.state, State::Establishing) {
             return Ok(None);
@@ -179,7 +185,7 @@ impl ServerSession {
             NoAnswer::Unable => Refusal::Unable,
         })?;
         output.extend_from_slice(&answer);
-        Ok(Some(Box::new(ServerFrames::new(&keys, max_message_size))))
+        Ok(Some(ServerFrames::new(&keys, max_message_size)))
     }
 
     fn refuse<'i>(&mut self, refusal: Refusal) -> (usize, ServerEvent<'i>) {
@@ -231,7 +237,7 @@ impl ServerSession {
     pub fn begin_response<'o>(&self, output: &'o mut Vec<u8>) -> ResponseWriter<'o> {
         match &self.state {
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { .. } => ResponseWriter::behind_prefix(FRAME_HEADER, output),
+            State::ForwardSecret(_) => ResponseWriter::behind_prefix(FRAME_HEADER, output),
             _ => ResponseWriter::behind_prefix(CLASSIC_PREFIX, output),
         }
     }
@@ -247,9 +253,9 @@ impl ServerSession {
         match &mut self.state {
             State::Established(key) => response.seal(key.cipher(), nonces).is_ok(),
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { frames, .. } => {
+            State::ForwardSecret(session) => {
                 let (output, start) = response.into_output(FRAME_HEADER);
-                frames.respond(output, start)
+                session.frames.respond(output, start)
             }
             State::Establishing | State::Closed => {
                 _ = response.discard();
@@ -268,7 +274,7 @@ impl ServerSession {
         self.interaction = true;
         match &mut self.state {
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { frames, .. } => _ = frames.reject(reason, response.discard()),
+            State::ForwardSecret(session) => _ = session.frames.reject(reason, response.discard()),
             State::Established(_) => response.reject(),
             State::Establishing | State::Closed => _ = response.discard(),
         }
@@ -285,9 +291,9 @@ impl ServerSession {
     )]
     pub fn goodbye(&mut self, output: &mut Vec<u8>) {
         #[cfg(feature = "forward-secrecy")]
-        if let State::ForwardSecret { frames, .. } = &mut self.state {
+        if let State::ForwardSecret(session) = &mut self.state {
             let length = output.len();
-            frames.goodbye(output);
+            session.frames.goodbye(output);
             self.has_said_goodbye = output.len() > length;
             self.state = State::Closed;
         }
@@ -298,7 +304,7 @@ impl ServerSession {
     pub fn unanswered(&self) -> usize {
         match &self.state {
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { frames, .. } => frames.unanswered(),
+            State::ForwardSecret(session) => session.frames.unanswered(),
             _ => 0,
         }
     }
@@ -334,7 +340,7 @@ impl ServerSession {
         match &self.state {
             State::Established(_) => !self.is_over,
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { frames, .. } => frames.is_established(),
+            State::ForwardSecret(session) => session.frames.is_established(),
             State::Establishing | State::Closed => false,
         }
     }
@@ -343,7 +349,7 @@ impl ServerSession {
     pub fn is_forward_secret(&self) -> bool {
         match &self.state {
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { .. } => true,
+            State::ForwardSecret(_) => true,
             _ => false,
         }
     }
@@ -353,7 +359,7 @@ impl ServerSession {
         match &self.state {
             State::Established(key) => Some(key),
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { key, .. } => Some(key),
+            State::ForwardSecret(session) => Some(&session.key),
             State::Establishing | State::Closed => None,
         }
     }
@@ -377,7 +383,7 @@ impl ServerSession {
         match &self.state {
             State::Establishing => true,
             #[cfg(feature = "forward-secrecy")]
-            State::ForwardSecret { frames, .. } => frames.is_unproven(),
+            State::ForwardSecret(session) => session.frames.is_unproven(),
             _ => false,
         }
     }

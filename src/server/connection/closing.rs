@@ -128,7 +128,8 @@ impl Connection {
     pub(in crate::server) fn limit_to_arrived(&mut self) {
         if self.arrived.is_none() {
             let buffered = SockRef::from(&self.stream).recv_buffer_size();
-            self.arrived = Some(buffered.unwrap_or(LARGEST_BUFFER));
+            let buffered = buffered.unwrap_or(LARGEST_BUFFER);
+            self.arrived = Some(u32::try_from(buffered).unwrap_or(u32::MAX));
         }
     }
 

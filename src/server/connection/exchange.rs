@@ -97,8 +97,9 @@ impl Connection {
                     scratch.input.current.received(count);
                     scratch.counters.bytes_in.add(count as u64);
                     received += count;
-                    self.arrived = self.arrived.map(|left| left.saturating_sub(count));
                     drained = SHORT_READ_DRAINS && count < wanted && !self.read_closed;
+                    let count = u32::try_from(count).unwrap_or(u32::MAX);
+                    self.arrived = self.arrived.map(|left| left.saturating_sub(count));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => drained = true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -149,11 +150,13 @@ impl Connection {
                 }
                 // The one that proves a forward-secret session is not the application's.
                 ServerEvent::Ping => scratch.counters.pings.add(u64::from(was_established)),
-                ServerEvent::Skipped(kind) => self.repeats.record_skipped(self.peer, kind),
+                ServerEvent::Skipped(kind) => {
+                    self.repeats.get_or_insert_default().record_skipped(self.peer, kind);
+                }
                 ServerEvent::Established | ServerEvent::OfferAnswered => {}
                 ServerEvent::Rejected(rejection) => {
                     scratch.counters.rejected.add(1);
-                    self.repeats.record_rejection(self.peer, rejection);
+                    self.repeats.get_or_insert_default().record_rejection(self.peer, rejection);
                 }
                 ServerEvent::TooLarge { length } => {
                     let overhead = if self.session.is_forward_secret() { TAG_LENGTH } else { SEAL_OVERHEAD };

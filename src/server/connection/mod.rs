@@ -55,7 +55,7 @@ pub(super) struct Connection {
     /// Why it began to end, if it takes a while.
     ending: Option<End>,
     /// When only what has arrived by now counts: how many bytes of that, at most, are still to be read.
-    arrived: Option<usize>,
+    arrived: Option<u32>,
     /// When answers were last written.
     last_sent: Option<Instant>,
     /// A load balancer's header comes first, with the peer's true address.
@@ -65,7 +65,8 @@ pub(super) struct Connection {
     read_closed: bool,
     /// Nothing can be sent to the peer any more.
     broken: bool,
-    repeats: Repeats,
+    /// Once there is anything.
+    repeats: Option<Box<Repeats>>,
     load: LoadGuard,
 }
 
@@ -159,7 +160,7 @@ impl Connection {
             awaits_proxy_header: false,
             read_closed: false,
             broken: false,
-            repeats: Repeats::default(),
+            repeats: None,
             load,
         }
     }
@@ -236,7 +237,9 @@ impl Connection {
 
     /// Logs the end of a connection, with what was logged only once before. Not to be called while a table is locked.
     pub(super) fn log_end(&self, end: End) {
-        self.repeats.log_further(self.peer);
+        if let Some(repeats) = &self.repeats {
+            repeats.log_further(self.peer);
+        }
         match end {
             End::Expired => {
                 debug!(target: LOG, "{}: closed at its deadline: {}", self.peer, self.end_of_life().expiry);
@@ -314,5 +317,16 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.close_outbox();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        // Ten thousand of them wait for months. What few have is on the heap.
+        assert!(size_of::<Connection>() <= 280, "{} bytes", size_of::<Connection>());
     }
 }

@@ -170,6 +170,19 @@ fn messages_that_came_while_the_process_was_stopped_are_answered() {
 }
 
 #[test]
+fn a_message_behind_more_than_one_turn_takes_is_answered() {
+    while_stopped(
+        short_lifetime,
+        |server, _| established(server, 10),
+        |peer| {
+            peer.send(&[9; 1000]);
+            peer.send_message(b"hello");
+        },
+        |_, peers| assert_answered(peers, b"hello"),
+    );
+}
+
+#[test]
 fn pings_that_came_while_the_process_was_stopped_count() {
     while_stopped(
         short_lifetime,
@@ -245,23 +258,26 @@ fn time_in_which_the_process_was_stopped_does_not_count_as_a_drain() {
 }
 
 #[test]
-fn a_peer_that_always_has_a_byte_more_is_closed_at_its_lifetime() {
+fn a_peer_that_always_has_more_to_read_is_closed_at_its_lifetime() {
     let lifetime = Duration::from_millis(300);
     let server = echo_server(server(1).lifetime(lifetime));
     let addr = server.local_addr();
+    // A frame that never ends, slow and fast, and more of what counts for nothing than one turn takes.
+    let endless: &[u8] = &[1, 0, 0, 0, 0, 0, 0xF0, 0, 0];
+    let ways: [(_, &[u8], _); 3] = [(endless, &[0], 5), (endless, &[0], 0), (&[], &[9; 64 << 10], 0)];
     thread::scope(|scope| {
-        for pause in [Duration::from_millis(5), Duration::ZERO] {
+        for (start, piece, pause) in ways {
             scope.spawn(move || {
                 let mut peer = Peer::establish(addr);
-                peer.send(&[1, 0, 0, 0, 0, 0, 0xF0, 0, 0]);
+                peer.send(start);
                 let begun = Instant::now();
-                while peer.stream.write_all(&[0]).is_ok() {
-                    thread::sleep(pause);
-                    assert!(begun.elapsed() < PATIENCE / 3, "it is still open");
+                while peer.stream.write_all(piece).is_ok() && begun.elapsed() < PATIENCE {
+                    thread::sleep(Duration::from_millis(pause));
                 }
                 assert!(begun.elapsed() > lifetime / 2, "closed too early");
+                assert!(begun.elapsed() < PATIENCE / 6, "closed after {:?}", begun.elapsed());
             });
         }
     });
-    assert_eq!(server.stats().expired, 2);
+    assert_eq!(server.stats().expired, 3);
 }

@@ -6,8 +6,8 @@ mod common;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::time::Duration;
 
 use common::{Echo, PATIENCE, Peer, echo_server, establishment, eventually, key, server};
@@ -193,6 +193,34 @@ fn a_panic_at_a_withdrawn_key_closes_every_connection_under_it_all_the_same() {
     let stats = server.stats();
     assert_eq!((stats.open, stats.workers.len()), (4, 2));
     assert!(stats.workers.iter().all(|worker| worker.messages > 0), "{stats:?}");
+}
+
+#[test]
+fn a_panic_about_a_worker_in_a_handler_does_not_spare_the_other_workers_connections() {
+    let turn = Turn::begin();
+    let (blocks, is_released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (is_in, may_return) = (Arc::clone(&blocks), Arc::clone(&is_released));
+    let handler = move |message: &[u8]| {
+        if message == b"block" {
+            is_in.store(true, SeqCst);
+            eventually("the handler may return", || may_return.load(SeqCst));
+        }
+        message.to_vec()
+    };
+    let builder = server(2).accept_key("other", other_key());
+    let server = builder.bind("127.0.0.1:0").expect("binding").spawn(handler).expect("spawning");
+    // The first of all is the first worker's.
+    let mut blocked = Peer::establish(server.local_addr());
+    let mut peers: Vec<_> = (0..6).map(|_| other_peer(&server)).collect();
+    eventually("all are their worker's", || server.keys().connections("other") == Some(6));
+    blocked.send_message(b"block");
+    eventually("it blocks", || blocks.load(SeqCst));
+    turn.logs(Logs::PanicsAt("its key was withdrawn"));
+    assert!(catch_unwind(AssertUnwindSafe(|| server.keys().withdraw("other"))).is_err());
+    peers.iter_mut().for_each(|peer| drop(peer.assert_closed_in_silence()));
+    is_released.store(true, SeqCst);
+    assert_eq!(blocked.response().as_deref(), Some(&b"block"[..]));
+    assert_eq!(server.stats().withdrawn, 6);
 }
 
 #[test]

@@ -207,7 +207,8 @@ fn a_panic_about_a_worker_in_a_handler_does_not_spare_the_other_workers_connecti
         }
         message.to_vec()
     };
-    let builder = server(2).accept_key("other", other_key());
+    // No deadline of an establishment wakes the other worker in its place.
+    let builder = server(2).accept_key("other", other_key()).handshake_timeout(PATIENCE * 2);
     let server = builder.bind("127.0.0.1:0").expect("binding").spawn(handler).expect("spawning");
     // The first of all is the first worker's.
     let mut blocked = Peer::establish(server.local_addr());

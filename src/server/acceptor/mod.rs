@@ -41,9 +41,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// The pause between two looks at a stopping server.
 const DRAIN_TICK: Duration = Duration::from_millis(1);
 
-/// A pause that took longer was not the acceptor's alone: the whole process stood still.
-const FROZEN: Duration = Duration::from_millis(200);
-
 pub(super) struct Acceptor {
     poll: Poll,
     listener: TcpListener,
@@ -238,13 +235,8 @@ fn close_all(pool: &Pool) {
 /// Waits until all connections are closed or the time for that is over.
 fn drain(waker: &mut Poll, events: &mut Events, pool: &Pool) {
     while pool.counters.loads.open() > 0 && !pool.stop.is_drain_over(Instant::now()) {
-        let begun = Instant::now();
         // Only paces the loop; an error makes it spin for no longer than the drain.
         let _ = waker.poll(events, Some(DRAIN_TICK));
-        let paused = begun.elapsed();
-        if paused > FROZEN {
-            pool.stop.extend_drain(paused);
-        }
         pool.clock.advance();
         ring(pool, Instant::now());
         // What waits behind a handler is answered by the other workers, or closed.

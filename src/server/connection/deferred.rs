@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -159,7 +159,8 @@ struct State {
     bytes: usize,
     /// The connection will take what is ready in any case: it is at its turn, or its owner has been notified.
     is_scheduled: bool,
-    owner: Arc<dyn Owner>,
+    /// Not kept: a reply that is kept for long would keep a worker's descriptor.
+    owner: Weak<dyn Owner>,
     token: Token,
 }
 
@@ -194,7 +195,7 @@ impl Outbox {
             next_id: 0,
             bytes: 0,
             is_scheduled: true,
-            owner: Arc::clone(&deferral.owner),
+            owner: Arc::downgrade(&deferral.owner),
             token,
         };
         Self { state: Mutex::new(state), awaited: Arc::clone(&deferral.awaited) }
@@ -205,7 +206,7 @@ impl Outbox {
         let mut state = self.state.lock();
         state.is_scheduled = true;
         state.token = token;
-        state.owner = Arc::clone(&deferral.owner);
+        state.owner = Arc::downgrade(&deferral.owner);
     }
 
     /// Makes room for an answer that is awaited, and gives what it is given with.
@@ -293,9 +294,12 @@ impl Outbox {
         state.bytes += answer.len();
         state.queue[index].content = Content::Ready(answer);
         // Those in front of it are awaited, and their replies will notify.
-        if index == 0 && !std::mem::replace(&mut state.is_scheduled, true) {
+        if index == 0
+            && !std::mem::replace(&mut state.is_scheduled, true)
+            && let Some(owner) = state.owner.upgrade()
+        {
             // Under the lock, so that the connection is where this says.
-            state.owner.notify(state.token);
+            owner.notify(state.token);
         }
         Ok(())
     }

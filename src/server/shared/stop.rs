@@ -7,6 +7,9 @@ use parking_lot::Mutex;
 
 use super::sync::AtomicUsize;
 
+/// A drain that nobody has looked at for longer than this was not the acceptor's doing: the whole process stood still.
+const FROZEN: Duration = Duration::from_millis(200);
+
 /// How far a server is with its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::server) enum StopPhase {
@@ -22,12 +25,20 @@ pub(in crate::server) enum StopPhase {
 #[derive(Debug)]
 pub(in crate::server) struct StopState {
     phase: AtomicUsize,
-    drain_ends: Mutex<Option<Instant>>,
+    drain: Mutex<Option<Drain>>,
+}
+
+/// When the time for draining is over, and when somebody last looked at that.
+#[derive(Debug)]
+struct Drain {
+    /// `None` beyond what the clock can count: the drain lasts until no connection is left.
+    ends: Option<Instant>,
+    seen: Instant,
 }
 
 impl StopState {
     pub(in crate::server) fn new() -> Self {
-        Self { phase: AtomicUsize::new(StopPhase::Running as usize), drain_ends: Mutex::new(None) }
+        Self { phase: AtomicUsize::new(StopPhase::Running as usize), drain: Mutex::new(None) }
     }
 
     #[inline]
@@ -41,22 +52,24 @@ impl StopState {
 
     /// Starts draining; of several calls the earliest end counts.
     pub(in crate::server) fn begin(&self, drain: Duration) {
-        // An end beyond what the clock can count is none: the drain lasts until no connection is left.
-        if let Some(ends) = Instant::now().checked_add(drain) {
-            let mut drain_ends = self.drain_ends.lock();
-            *drain_ends = Some(drain_ends.map_or(ends, |earlier| earlier.min(ends)));
-        }
+        let now = Instant::now();
+        let ends = now.checked_add(drain);
+        let mut drain = self.drain.lock();
+        let drain = drain.get_or_insert(Drain { ends, seen: now });
+        drain.ends = drain.ends.into_iter().chain(ends).min();
         self.phase.fetch_max(StopPhase::Draining as usize, SeqCst);
     }
 
+    /// Whether the time for draining is over at `now`. Time in which the process stood still does not count, so this is
+    /// to be asked again and again.
     pub(in crate::server) fn is_drain_over(&self, now: Instant) -> bool {
-        self.drain_ends.lock().is_some_and(|ends| ends <= now)
-    }
-
-    /// Moves the end of the drain by time in which the whole process stood still.
-    pub(in crate::server) fn extend_drain(&self, by: Duration) {
-        let mut drain_ends = self.drain_ends.lock();
-        *drain_ends = drain_ends.and_then(|ends| ends.checked_add(by));
+        let mut drain = self.drain.lock();
+        let Some(Drain { ends, seen }) = &mut *drain else { return false };
+        let unseen = now.saturating_duration_since(std::mem::replace(seen, now));
+        if unseen > FROZEN {
+            *ends = ends.and_then(|ends| ends.checked_add(unseen));
+        }
+        ends.is_some_and(|ends| ends <= now)
     }
 
     pub(in crate::server) fn finish(&self) {

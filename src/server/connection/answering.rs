@@ -39,10 +39,7 @@ pub(super) fn handle(
     let (mut place, deferred) = response.into_deferred();
     match (is_handled, deferred) {
         (true, None) => Handled::Answered,
-        (true, Some(_)) => {
-            counters.deferred.add(1);
-            Handled::Deferred
-        }
+        (true, Some(_)) => Handled::Deferred,
         (false, deferred) => {
             if let Some(id) = deferred {
                 place.revoke(id);

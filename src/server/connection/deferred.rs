@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 use crate::protocol::later;
-use crate::server::shared::{Gauge, Mutex};
+use crate::server::shared::{Gauge, Mutex, WorkerCounters};
 
 /// Answers one message later, from any thread; made by [`Response::defer`](crate::Response::defer).
 ///
@@ -159,7 +159,8 @@ struct State {
     bytes: usize,
     /// The connection will take what is ready in any case: it is at its turn, or its owner has been notified.
     is_scheduled: bool,
-    owner: Arc<dyn Owner>,
+    /// `None` once the connection is over, so that replies keep nothing of the server.
+    owner: Option<Arc<dyn Owner>>,
     token: Token,
 }
 
@@ -194,7 +195,7 @@ impl Outbox {
             next_id: 0,
             bytes: 0,
             is_scheduled: true,
-            owner: Arc::clone(&deferral.owner),
+            owner: Some(Arc::clone(&deferral.owner)),
             token,
         };
         Self { state: Mutex::new(state), awaited: Arc::clone(&deferral.awaited) }
@@ -205,7 +206,7 @@ impl Outbox {
         let mut state = self.state.lock();
         state.is_scheduled = true;
         state.token = token;
-        state.owner = Arc::clone(&deferral.owner);
+        state.owner = Some(Arc::clone(&deferral.owner));
     }
 
     /// Makes room for an answer that is awaited, and gives what it is given with.
@@ -280,7 +281,8 @@ impl Outbox {
     pub(in crate::server) fn close(&self) {
         let mut state = self.state.lock();
         let queue = std::mem::take(&mut state.queue);
-        drop(state);
+        let owner = state.owner.take();
+        drop((state, owner));
         let awaited = queue.iter().filter(|entry| matches!(entry.content, Content::Awaited { .. }));
         self.awaited.sub(awaited.count());
     }
@@ -293,9 +295,12 @@ impl Outbox {
         state.bytes += answer.len();
         state.queue[index].content = Content::Ready(answer);
         // Those in front of it are awaited, and their replies will notify.
-        if index == 0 && !std::mem::replace(&mut state.is_scheduled, true) {
+        if index == 0
+            && !std::mem::replace(&mut state.is_scheduled, true)
+            && let Some(owner) = &state.owner
+        {
             // Under the lock, so that the connection is where this says.
-            state.owner.notify(state.token);
+            owner.notify(state.token);
         }
         Ok(())
     }
@@ -312,10 +317,13 @@ impl State {
         id
     }
 
-    /// Where the answer with this id is awaited.
+    /// Where the answer with this id is awaited. One that is overdue is not, though its worker may not have got to it.
     fn position(&self, id: u64) -> Option<usize> {
         let index = self.queue.binary_search_by_key(&id, |entry| entry.id).ok()?;
-        matches!(self.queue[index].content, Content::Awaited { .. }).then_some(index)
+        match self.queue[index].content {
+            Content::Awaited { until } if until.is_none_or(|until| Instant::now() < until) => Some(index),
+            _ => None,
+        }
     }
 }
 
@@ -340,11 +348,16 @@ pub(in crate::server) struct Place<'c> {
     pub(super) outbox: &'c mut Option<Arc<Outbox>>,
     pub(super) deferral: &'c Deferral,
     pub(super) token: Token,
+    pub(super) counters: &'c WorkerCounters,
 }
 
 impl Place<'_> {
-    /// Makes room for an answer that comes later.
-    pub(in crate::server) fn defer(&mut self) -> Reply {
+    /// Makes room for an answer that comes later, in place of one that was deferred for the same message if there is.
+    pub(in crate::server) fn defer(&mut self, previous: Option<u64>) -> Reply {
+        match previous {
+            Some(previous) => self.revoke(previous),
+            None => self.counters.deferred.add(1),
+        }
         let outbox = self.outbox.get_or_insert_with(|| Arc::new(Outbox::new(self.deferral, self.token)));
         outbox.defer(self.deferral.limits.timeout, Instant::now())
     }

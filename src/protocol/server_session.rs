@@ -269,6 +269,17 @@ impl ServerSession {
         }
     }
 
+    /// Seals it under the key that its message came under, in a session that was established anew since.
+    pub(crate) fn seal_under(
+        &mut self,
+        key: &NamedKey,
+        response: ResponseWriter<'_>,
+        nonces: &mut NonceSequence,
+    ) -> bool {
+        self.interaction = true;
+        response.seal(key.cipher(), nonces).is_ok()
+    }
+
     /// Rejects the oldest message that has no response; what was written of that is forgotten.
     pub fn reject(&mut self, response: ResponseWriter<'_>) {
         self.interaction = true;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use log::{error, trace};
 
-use super::deferred::{Answer, Place};
+use super::deferred::{Answer, Outbox, Place};
 use super::exchange::OUTPUT_BYTES;
 use super::{Connection, LOG, Scratch};
+use crate::keyring::NamedKey;
 use crate::protocol::{ACCEPTED, NonceSequence, ResponseWriter};
 use crate::server::handler::{Handler, Request, Response};
 use crate::server::shared::WorkerCounters;
@@ -69,7 +70,10 @@ impl Connection {
                 outbox.push(Answer::Rejection);
                 writer.discard();
             }
-            (Handled::Answered, None) => self.seal(writer, nonces),
+            (Handled::Answered, None) => {
+                let is_sealed = self.session.seal(writer, nonces);
+                self.record_sealed(is_sealed);
+            }
             (Handled::Failed, None) => self.session.reject(writer),
         }
     }
@@ -85,9 +89,12 @@ impl Connection {
         }
     }
 
-    /// Whether so many answers wait for others that no more messages are to be handled.
+    /// Whether so many answers wait for others that no more messages are to be handled, or any under another key: the peer may
+    /// have established anew.
     pub(super) fn are_too_many_waiting(&self, scratch: &Scratch<'_>) -> bool {
-        self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&scratch.deferral.limits))
+        self.outbox.as_ref().is_some_and(|outbox| {
+            outbox.is_full(&scratch.deferral.limits) || self.earlier_key(outbox).is_some()
+        })
     }
 
     /// Seals the answers that come later and whose turn it is. `false` when the socket does not take them all. After the last
@@ -106,7 +113,11 @@ impl Connection {
                     let mut writer = self.session.begin_response(output);
                     writer.reserve(text.len());
                     writer.extend_from_slice(&text);
-                    self.seal(writer, &mut scratch.nonces);
+                    let is_sealed = match self.earlier_key(&outbox) {
+                        Some(key) => self.session.seal_under(key, writer, &mut scratch.nonces),
+                        None => self.session.seal(writer, &mut scratch.nonces),
+                    };
+                    self.record_sealed(is_sealed);
                 }
             }
             if scratch.output.bytes.len() >= OUTPUT_BYTES && !self.flush(scratch)? {
@@ -119,8 +130,15 @@ impl Connection {
         Ok(true)
     }
 
-    fn seal(&mut self, writer: ResponseWriter<'_>, nonces: &mut NonceSequence) {
-        if !self.session.seal(writer, nonces) {
+    /// The key of the answers that wait, if the peer has established anew under another since.
+    fn earlier_key<'o>(&self, outbox: &'o Outbox) -> Option<&'o NamedKey> {
+        let key = outbox.key.as_ref()?;
+        let is_earlier = !self.session.key().is_some_and(|now| Arc::ptr_eq(now, key));
+        is_earlier.then_some(key)
+    }
+
+    fn record_sealed(&self, is_sealed: bool) {
+        if !is_sealed {
             error!(target: LOG, "{}: a response can't be sealed; sent the empty response", self.peer);
         }
     }

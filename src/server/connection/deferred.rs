@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
+use crate::keyring::NamedKey;
 use crate::protocol::later;
 use crate::server::shared::{Gauge, Mutex, WorkerCounters};
 
@@ -147,6 +148,8 @@ impl Default for DeferralLimits {
 
 /// The answers of one connection that are awaited or wait behind such. Its worker takes them, and replies give them.
 pub(in crate::server) struct Outbox {
+    /// The key that all of them are sealed under.
+    pub(super) key: Option<Arc<NamedKey>>,
     state: Mutex<State>,
     awaited: Arc<Gauge>,
 }
@@ -188,8 +191,8 @@ pub(in crate::server) enum Answer {
 }
 
 impl Outbox {
-    /// For a connection that is at its turn, in this slot of its worker.
-    pub(in crate::server) fn new(deferral: &Deferral, token: Token) -> Self {
+    /// For a connection that is at its turn, in this slot of its worker, and lives under this key.
+    pub(in crate::server) fn new(deferral: &Deferral, token: Token, key: Option<&Arc<NamedKey>>) -> Self {
         let state = State {
             queue: VecDeque::new(),
             next_id: 0,
@@ -198,7 +201,7 @@ impl Outbox {
             owner: Some(Arc::clone(&deferral.owner)),
             token,
         };
-        Self { state: Mutex::new(state), awaited: Arc::clone(&deferral.awaited) }
+        Self { key: key.cloned(), state: Mutex::new(state), awaited: Arc::clone(&deferral.awaited) }
     }
 
     /// Begins a turn of the connection, which may have another owner than before.
@@ -348,6 +351,7 @@ pub(in crate::server) struct Place<'c> {
     pub(super) outbox: &'c mut Option<Arc<Outbox>>,
     pub(super) deferral: &'c Deferral,
     pub(super) token: Token,
+    pub(super) key: Option<&'c Arc<NamedKey>>,
     pub(super) counters: &'c WorkerCounters,
 }
 
@@ -358,7 +362,8 @@ impl Place<'_> {
             Some(previous) => self.revoke(previous),
             None => self.counters.deferred.add(1),
         }
-        let outbox = self.outbox.get_or_insert_with(|| Arc::new(Outbox::new(self.deferral, self.token)));
+        let new = || Arc::new(Outbox::new(self.deferral, self.token, self.key));
+        let outbox = self.outbox.get_or_insert_with(new);
         outbox.defer(self.deferral.limits.timeout, Instant::now())
     }
 

@@ -142,6 +142,7 @@ impl Connection {
                         outbox: &mut self.outbox,
                         deferral: &scratch.deferral,
                         token: scratch.token,
+                        key: self.session.key(),
                         counters: scratch.counters,
                     };
                     let handled = handle(scratch.handler, request, &mut writer, place, scratch.counters);

@@ -242,6 +242,17 @@ impl ServerSession {
         }
     }
 
+    /// Seals it under the key that its message came under, in a session that was established anew since.
+    pub(crate) fn seal_under(
+        &mut self,
+        key: &NamedKey,
+        response: ResponseWriter<'_>,
+        nonces: &mut NonceSequence,
+    ) -> bool {
+        self.interaction = true;
+        response.seal(key.cipher(), nonces).is_ok()
+    }
+
     /// Seals the response to the oldest message that has none.
     ///
     /// `false` for a response longer than AES-GCM allows, which becomes the empty response or a rejection; and where

@@ -142,10 +142,7 @@ impl<'a> Response<'a> {
     /// [`deferred_timeout`](crate::ServerBuilder::deferred_timeout). After a second call the first reply is not wanted any
     /// more, and neither is the reply of a handler that panics.
     pub fn defer(&mut self) -> Reply {
-        if let Some(previous) = self.deferred {
-            self.place.revoke(previous);
-        }
-        let reply = self.place.defer();
+        let reply = self.place.defer(self.deferred);
         self.deferred = Some(reply.id());
         reply
     }

@@ -148,7 +148,7 @@ fn an_answer_that_comes_later_reaches_a_connection_that_ends_its_turn() {
         let owner = Arc::<Mailbox<Delivery>>::clone(&mailbox);
         let deferral = Deferral { owner, limits: DeferralLimits::default(), awaited: Arc::default() };
         let now = Instant::now();
-        let outbox = Arc::new(Outbox::new(&deferral, Token(0)));
+        let outbox = Arc::new(Outbox::new(&deferral, Token(0), None));
         let replies = [outbox.defer(None, now), outbox.defer(None, now)];
         let replier = thread::spawn(move || {
             // The last one first, so that the first one gives two at once.

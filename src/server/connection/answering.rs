@@ -8,6 +8,7 @@ use log::{error, trace};
 use super::deferred::{Answer, Outbox, Place};
 use super::writing::OUTPUT_BYTES;
 use super::{Connection, LOG, Scratch};
+use crate::keyring::NamedKey;
 use crate::protocol::{ACCEPTED, NonceSequence, RejectionReason, ResponseWriter};
 use crate::server::handler::{Handler, Request, Response};
 use crate::server::shared::WorkerCounters;
@@ -39,10 +40,7 @@ pub(super) fn handle(
     let (mut place, deferred) = response.into_deferred();
     match (is_handled, deferred) {
         (true, None) => Handled::Answered,
-        (true, Some(_)) => {
-            counters.deferred.add(1);
-            Handled::Deferred
-        }
+        (true, Some(_)) => Handled::Deferred,
         (false, deferred) => {
             if let Some(id) = deferred {
                 place.revoke(id);
@@ -72,7 +70,10 @@ impl Connection {
                 outbox.push(Answer::Rejection(RejectionReason::HandlerFailed));
                 writer.discard();
             }
-            (Handled::Answered, None) => self.seal(writer, nonces),
+            (Handled::Answered, None) => {
+                let is_sealed = self.session.seal(writer, nonces);
+                self.record_sealed(is_sealed);
+            }
             (Handled::Failed, None) => self.session.reject(writer, RejectionReason::HandlerFailed),
         }
     }
@@ -88,14 +89,16 @@ impl Connection {
         }
     }
 
-    /// Whether so many answers wait for others that no more messages are to be handled.
+    /// Whether so many answers wait for others that no more messages are to be handled, or any under another key: the peer may
+    /// have established anew.
     pub(super) fn are_too_many_waiting(&self, scratch: &Scratch<'_>) -> bool {
         let limits = &scratch.deferral.limits;
-        // Pings that wait for their turn are the session's.
-        let is_full = |outbox: &Arc<_>| {
-            Outbox::is_full(outbox, limits) || self.session.unanswered() >= limits.max_deferred
-        };
-        self.outbox.as_ref().is_some_and(is_full)
+        self.outbox.as_ref().is_some_and(|outbox| {
+            // Pings that wait for their turn are the session's.
+            outbox.is_full(limits)
+                || self.session.unanswered() >= limits.max_deferred
+                || self.earlier_key(outbox).is_some()
+        })
     }
 
     /// Seals the answers that come later and whose turn it is. `false` when the socket does not take them all. After the last
@@ -114,7 +117,11 @@ impl Connection {
                     let mut writer = self.session.begin_response(output);
                     writer.reserve(text.len());
                     writer.extend_from_slice(&text);
-                    self.seal(writer, &mut scratch.nonces);
+                    let is_sealed = match self.earlier_key(&outbox) {
+                        Some(key) => self.session.seal_under(key, writer, &mut scratch.nonces),
+                        None => self.session.seal(writer, &mut scratch.nonces),
+                    };
+                    self.record_sealed(is_sealed);
                 }
             }
             if scratch.output.bytes.len() >= OUTPUT_BYTES && !self.flush(scratch)? {
@@ -127,8 +134,15 @@ impl Connection {
         Ok(true)
     }
 
-    fn seal(&mut self, writer: ResponseWriter<'_>, nonces: &mut NonceSequence) {
-        if !self.session.seal(writer, nonces) {
+    /// The key of the answers that wait, if the peer has established anew under another since.
+    fn earlier_key<'o>(&self, outbox: &'o Outbox) -> Option<&'o NamedKey> {
+        let key = outbox.key.as_ref()?;
+        let is_earlier = !self.session.key().is_some_and(|now| Arc::ptr_eq(now, key));
+        is_earlier.then_some(key)
+    }
+
+    fn record_sealed(&self, is_sealed: bool) {
+        if !is_sealed {
             error!(target: LOG, "{}: a response can't be sealed; sent the empty response", self.peer);
         }
     }

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
+use crate::keyring::NamedKey;
 use crate::protocol::{RejectionReason, later};
-use crate::server::shared::{Gauge, Mutex};
+use crate::server::shared::{Gauge, Mutex, WorkerCounters};
 
 /// Answers one message later, from any thread; made by [`Response::defer`](crate::Response::defer).
 ///
@@ -147,6 +148,8 @@ impl Default for DeferralLimits {
 
 /// The answers of one connection that are awaited or wait behind such. Its worker takes them, and replies give them.
 pub(in crate::server) struct Outbox {
+    /// The key that all of them are sealed under.
+    pub(super) key: Option<Arc<NamedKey>>,
     state: Mutex<State>,
     awaited: Arc<Gauge>,
 }
@@ -188,8 +191,8 @@ pub(in crate::server) enum Answer {
 }
 
 impl Outbox {
-    /// For a connection that is at its turn, in this slot of its worker.
-    pub(in crate::server) fn new(deferral: &Deferral, token: Token) -> Self {
+    /// For a connection that is at its turn, in this slot of its worker, and lives under this key.
+    pub(in crate::server) fn new(deferral: &Deferral, token: Token, key: Option<&Arc<NamedKey>>) -> Self {
         let state = State {
             queue: VecDeque::new(),
             next_id: 0,
@@ -198,7 +201,7 @@ impl Outbox {
             owner: Arc::downgrade(&deferral.owner),
             token,
         };
-        Self { state: Mutex::new(state), awaited: Arc::clone(&deferral.awaited) }
+        Self { key: key.cloned(), state: Mutex::new(state), awaited: Arc::clone(&deferral.awaited) }
     }
 
     /// Begins a turn of the connection, which may have another owner than before.
@@ -316,10 +319,13 @@ impl State {
         id
     }
 
-    /// Where the answer with this id is awaited.
+    /// Where the answer with this id is awaited. One that is overdue is not, though its worker may not have got to it.
     fn position(&self, id: u64) -> Option<usize> {
         let index = self.queue.binary_search_by_key(&id, |entry| entry.id).ok()?;
-        matches!(self.queue[index].content, Content::Awaited { .. }).then_some(index)
+        match self.queue[index].content {
+            Content::Awaited { until } if until.is_none_or(|until| Instant::now() < until) => Some(index),
+            _ => None,
+        }
     }
 }
 
@@ -344,12 +350,19 @@ pub(in crate::server) struct Place<'c> {
     pub(super) outbox: &'c mut Option<Arc<Outbox>>,
     pub(super) deferral: &'c Deferral,
     pub(super) token: Token,
+    pub(super) key: Option<&'c Arc<NamedKey>>,
+    pub(super) counters: &'c WorkerCounters,
 }
 
 impl Place<'_> {
-    /// Makes room for an answer that comes later.
-    pub(in crate::server) fn defer(&mut self) -> Reply {
-        let outbox = self.outbox.get_or_insert_with(|| Arc::new(Outbox::new(self.deferral, self.token)));
+    /// Makes room for an answer that comes later, in place of one that was deferred for the same message if there is.
+    pub(in crate::server) fn defer(&mut self, previous: Option<u64>) -> Reply {
+        match previous {
+            Some(previous) => self.revoke(previous),
+            None => self.counters.deferred.add(1),
+        }
+        let new = || Arc::new(Outbox::new(self.deferral, self.token, self.key));
+        let outbox = self.outbox.get_or_insert_with(new);
         outbox.defer(self.deferral.limits.timeout, Instant::now())
     }
 

@@ -143,8 +143,13 @@ impl Connection {
                         is_forward_secret: self.session.is_forward_secret(),
                     };
                     let mut writer = self.session.begin_response(&mut scratch.output.bytes);
-                    let place =
-                        Place { outbox: &mut self.outbox, deferral: &scratch.deferral, token: scratch.token };
+                    let place = Place {
+                        outbox: &mut self.outbox,
+                        deferral: &scratch.deferral,
+                        token: scratch.token,
+                        key: self.session.key(),
+                        counters: scratch.counters,
+                    };
                     let handled = handle(scratch.handler, request, &mut writer, place, scratch.counters);
                     self.answer_with(writer, &handled, &mut scratch.nonces);
                 }
@@ -244,6 +249,10 @@ impl Connection {
             return Ok(Next::Wait);
         }
         let is_answered = self.outbox.is_none();
+        if !is_answered && (self.read_closed || self.closing == Closing::AfterOutput) {
+            // The peer may be gone for good, which looks the same.
+            self.ends.get_or_insert(later(scratch.now, self.session.lifetime()));
+        }
         if is_answered && matches!(self.closing, Closing::AfterOutput | Closing::LingerAfterOutput) {
             self.session.goodbye(&mut scratch.output.bytes);
             if !self.flush(scratch)? {
@@ -253,12 +262,11 @@ impl Connection {
         match self.closing {
             Closing::AfterOutput if is_answered => Ok(Next::Close),
             Closing::LingerAfterOutput if is_answered => self.linger(scratch),
-            Closing::AfterOutput => {
-                // The peer may be gone for good, which looks the same.
-                self.ends.get_or_insert(later(scratch.now, self.session.lifetime()));
-                Ok(Next::Wait)
+            Closing::No | Closing::AfterFrame
+                if self.is_backlogged && !self.are_too_many_waiting(scratch) =>
+            {
+                Ok(Next::Again)
             }
-            _ if self.is_backlogged && !self.are_too_many_waiting(scratch) => Ok(Next::Again),
             _ => Ok(next),
         }
     }

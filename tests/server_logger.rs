@@ -2,6 +2,14 @@
 //!
 //! A file of its own, since a program has one logger; its tests take turns.
 
+#![allow(
+    clippy::needless_for_each,
+    clippy::unused_self,
+    clippy::large_stack_arrays,
+    clippy::large_stack_frames,
+    reason = "a test reads best as one line a step"
+)]
+
 mod common;
 
 use std::cell::Cell;
@@ -131,12 +139,12 @@ fn make_lines(server: &ServerHandle) {
     let mut peers: Vec<_> = (0..4).map(|_| other_peer(server)).collect();
     let mut strangers: Vec<_> = (0..2).map(|_| Peer::connect(server.local_addr())).collect();
     strangers.iter_mut().for_each(|peer| peer.send(&establishment(&Key::from_bytes([3; 32]))));
-    strangers.iter_mut().for_each(|peer| drop(peer.assert_closed_in_silence()));
+    strangers.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
     assert!(server.keys().withdraw("other"));
-    peers.iter_mut().for_each(|peer| drop(peer.assert_closed_in_silence()));
+    peers.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
     server.keys().add("other", &other_key()).expect("a name that is free");
     let mut silent: Vec<_> = (0..=MOST).map(|_| Peer::connect(server.local_addr())).collect();
-    silent.iter_mut().for_each(|peer| drop(peer.assert_closed_in_silence()));
+    silent.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
 }
 
 fn log_through_itself(turn: &Turn, server: &ServerHandle, timeout: Duration) {
@@ -186,7 +194,7 @@ fn a_panic_at_a_withdrawn_key_closes_every_connection_under_it_all_the_same() {
     turn.logs(Logs::PanicsAt("its key was withdrawn"));
     // It may be this thread that logs.
     let _ = catch_unwind(AssertUnwindSafe(|| server.keys().withdraw("other")));
-    peers.iter_mut().for_each(|peer| drop(peer.assert_closed_in_silence()));
+    peers.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
     eventually("all are counted", || server.stats().withdrawn == 6);
     assert!(turn.done() > 0);
     others.iter_mut().for_each(Peer::assert_served);
@@ -218,7 +226,7 @@ fn a_panic_about_a_worker_in_a_handler_does_not_spare_the_other_workers_connecti
     eventually("it blocks", || blocks.load(SeqCst));
     turn.logs(Logs::PanicsAt("its key was withdrawn"));
     assert!(catch_unwind(AssertUnwindSafe(|| server.keys().withdraw("other"))).is_err());
-    peers.iter_mut().for_each(|peer| drop(peer.assert_closed_in_silence()));
+    peers.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
     is_released.store(true, SeqCst);
     assert_eq!(blocked.response().as_deref(), Some(&b"block"[..]));
     assert_eq!(server.stats().withdrawn, 6);

@@ -2,6 +2,13 @@
 //!
 //! The server is a child process: this program again, which is stopped and goes on.
 
+#![allow(
+    clippy::needless_for_each,
+    clippy::unused_self,
+    clippy::large_stack_arrays,
+    clippy::large_stack_frames,
+    reason = "a test reads best as one line a step"
+)]
 #![cfg(target_os = "linux")]
 
 mod common;

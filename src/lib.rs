@@ -32,7 +32,7 @@
 //! - **Threads.** An acceptor deals connections to a fixed number of workers, each of which serves many. An idle,
 //!   slow or unauthenticated connection occupies none of them. [Handlers](Handler) may block: the other connections
 //!   of their worker are served by workers that have nothing to do, so set [`workers`](ServerBuilder::workers) to
-//!   more than may block at the same time.
+//!   more than may block at the same time. What another thread answers later blocks nothing ([`Response::defer`]).
 //! - **Time-outs.** Every connection has a deadline: [5 s](ServerBuilder::handshake_timeout) for its establishment,
 //!   [60 s](ServerBuilder::lifetime) from its last interaction, [10 s](ServerBuilder::write_timeout) for a peer
 //!   that does not read. A client has one deadline for [connecting](ClientBuilder::connect_timeout) and one for a
@@ -51,11 +51,11 @@
 //! # Security
 //!
 //! Who does not hold the key can't read, change or make up what is sealed. Everybody who holds it can, for there
-//! are no identities. There is no forward secrecy; recorded establishments and messages can be replayed, frames can
-//! be dropped, reordered and reflected, and pings and empty responses can be injected by somebody on the path;
-//! lengths and times are visible. The chapter [Security](guide::security) has the whole list and when to choose TLS
-//! instead, [Keys](guide::keys) how to make and keep a key, and [Processes](guide::processes) what `fork` and snapshots
-//! break.
+//! are no identities. Between two ends of this crate sessions are forward-secret by default: a key that leaks later opens no
+//! recording, and nothing can be replayed, reordered or reflected ([`ForwardSecrecy`], the chapter
+//! [Forward secrecy](guide::forward_secrecy)). Classic sessions, as with the published packages, give neither. The chapter
+//! [Security](guide::security) has the whole list and when to choose TLS instead, [Keys](guide::keys) how to make and keep a
+//! key, and [Processes](guide::processes) what `fork` and snapshots break.
 //!
 //! # Where to look
 //!
@@ -65,7 +65,10 @@
 //! | starting a server and its settings | [`Server`], [`ServerBuilder`] |
 //! | answering messages | [`Handler`], [`Request`], [`Response`], [`ConnectionId`] |
 //! | a server that runs: waiting, stopping, counters | [`ServerHandle`], [`Stopper`], [`ShutdownReport`], [`Stats`] |
-//! | talking to a server | [`Client`], [`ClientBuilder`] |
+//! | answers that come later | [`Response::defer`], [`Reply`] |
+//! | talking to a server | [`Client`], [`ClientBuilder`], [`Pipeline`] |
+//! | one connection for many threads, futures, callbacks | [`SharedClient`], [`Call`] |
+//! | sessions whose recordings nobody can read | [`ForwardSecrecy`] |
 //! | keys that change while a server runs | [`ServerKeys`] |
 //! | the wire format and the state machines, without sockets | [`protocol`] |
 //! | building and running a service, a chapter a question | [`guide`] |

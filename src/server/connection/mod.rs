@@ -261,7 +261,7 @@ impl Connection {
     /// Whether nothing of it is lost when it is closed now, by our side or by a stop.
     pub(super) fn is_quiescent(&self) -> bool {
         let is_in_message = !self.unfinished.is_empty() && self.session.is_established();
-        self.unsent.is_empty() && self.outbox.is_none() && !is_in_message
+        self.unsent.is_empty() && self.outbox.is_none() && !is_in_message && !self.session.is_unproven()
     }
 
     /// Why it is over when this ends it: for the reason for which it began to end, if it did.
@@ -271,7 +271,7 @@ impl Connection {
 
     /// What a stop makes of it when the time for draining is over.
     pub(super) fn end_at_stop(&self) -> End {
-        if self.is_quiescent() { End::Drained } else { End::Cut }
+        if self.is_quiescent() || self.session.is_unproven() { End::Drained } else { End::Cut }
     }
 
     /// Records what events told: whether the peer will send no more, and whether nothing can be sent to it any more.

@@ -151,6 +151,10 @@ impl ServerSession {
             Ok(None) => {}
             Ok(Some(frames)) => {
                 self.state = State::ForwardSecret(Box::new(ForwardSecret { key: opened.0, frames }));
+                if self.lifetime_ends <= now {
+                    // The offer came in time and the answer is late, so the proof could not come.
+                    self.lifetime_ends = later(now, self.settings.handshake_timeout);
+                }
                 return (ESTABLISHMENT_LENGTH, ServerEvent::OfferAnswered);
             }
             Err(refusal) => return self.refuse(refusal),
@@ -389,14 +393,19 @@ impl ServerSession {
         self.settings.lifetime
     }
 
+    /// Whether an offer was answered, and nothing has come since that shows that it is no replay.
     #[inline]
-    fn is_establishing(&self) -> bool {
+    pub(crate) fn is_unproven(&self) -> bool {
         match &self.state {
-            State::Establishing => true,
             #[cfg(feature = "forward-secrecy")]
             State::ForwardSecret(session) => session.frames.is_unproven(),
             _ => false,
         }
+    }
+
+    #[inline]
+    fn is_establishing(&self) -> bool {
+        matches!(self.state, State::Establishing) || self.is_unproven()
     }
 
     #[inline]

@@ -102,11 +102,12 @@ impl Connection {
     /// Whether a connection that lingers is over, read without a worker.
     pub(in crate::server) fn has_lingered(&mut self, now: Instant) -> bool {
         let mut room = [0; 4096];
-        let is_at_end = match self.stream.read(&mut room) {
-            Ok(count) => count == 0,
-            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
-        };
-        is_at_end || self.ends.is_none_or(|ends| ends <= now)
+        let is_at_end = (0..TURN_BYTES / room.len()).find_map(|_| match self.stream.read(&mut room) {
+            Ok(0) => Some(true),
+            Ok(_) => None,
+            Err(error) => Some(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)),
+        });
+        is_at_end == Some(true) || self.ends.is_none_or(|ends| ends <= now)
     }
 
     /// Ends a connection of a stopping server with its answers all written. `false` when it can be closed at once.
@@ -147,8 +148,15 @@ impl Connection {
     pub(in crate::server) fn end_after_frame(&mut self) {
         // While too many answers wait there may be more than one whole frame.
         if self.closing == Closing::No && !self.is_backlogged {
-            let is_between_frames = self.unfinished.is_empty();
+            let is_unproven = self.session.is_unproven();
+            let is_between_frames = self.unfinished.is_empty() && !is_unproven;
             self.closing = if is_between_frames { Closing::Answered } else { Closing::AfterFrame };
+            if is_unproven {
+                // A client's first frame may be on its way with its first message behind it, and only a goodbye tells that
+                // nothing was done with that. But replays must not hold up the server's end.
+                self.ending = Some(End::Drained);
+                self.ends = self.last_sent.map(|sent| self.session.deadline().at.min(sent + ANSWERS_READ));
+            }
         }
     }
 

@@ -208,8 +208,10 @@ impl Connection {
         }
     }
 
-    fn record_established(&self, scratch: &Scratch<'_>) {
+    fn record_established(&mut self, scratch: &Scratch<'_>) {
         if self.session.is_forward_secret() {
+            // It was not to wait for this for ever, if the server stops.
+            self.ends = None;
             scratch.counters.forward_secret.add(1);
             debug!(target: LOG, "{}: established, forward-secret", self.peer);
         } else {

@@ -267,13 +267,7 @@ impl Connection {
     /// Whether nothing of it is lost when it is closed now, by our side or by a stop.
     pub(super) fn is_quiescent(&self) -> bool {
         let is_in_message = !self.unfinished.is_empty() && self.session.is_established();
-        self.unsent.is_empty() && self.outbox.is_none() && !is_in_message && !self.is_proving()
-    }
-
-    /// Whether a forward-secret session was answered whose client has yet to prove itself. Its first message may be on its way
-    /// with the proof, and only behind that can it be told that the message was not taken up.
-    pub(super) fn is_proving(&self) -> bool {
-        self.session.is_forward_secret() && !self.session.is_established() && !self.is_ending()
+        self.unsent.is_empty() && self.outbox.is_none() && !is_in_message && !self.session.is_unproven()
     }
 
     /// Why it is over when this ends it: for the reason for which it began to end, if it did.
@@ -283,7 +277,7 @@ impl Connection {
 
     /// What a stop makes of it when the time for draining is over.
     pub(super) fn end_at_stop(&self) -> End {
-        if self.is_quiescent() { End::Drained } else { End::Cut }
+        if self.is_quiescent() || self.session.is_unproven() { End::Drained } else { End::Cut }
     }
 
     /// Records what events told: whether the peer will send no more, and whether nothing can be sent to it any more.

@@ -117,6 +117,8 @@ impl Worker<'_> {
         if was_overdue || phase_before == StopPhase::Draining {
             connection.limit_to_arrived();
         }
+        let messages = &self.pool.counters.workers[self.index].messages;
+        let messages_before = messages.get();
         let next = self.unlocked(table, |worker| connection.serve(&mut worker.scratch, token));
         let is_overdue = connection.is_over(self.scratch.now);
         let is_arrived_read = next == Next::Wait || connection.is_arrived_read();
@@ -154,11 +156,16 @@ impl Worker<'_> {
                 }
             }
             StopPhase::Draining => {
-                if !again && !connection.wants_to_write() && !connection.is_proving() {
+                if !again && !connection.wants_to_write() {
                     connection.end_after_frame();
                 }
                 table.put_back(token, connection, again);
             }
+            // It is ended with the others in the table.
+            StopPhase::Finishing if messages.get() == messages_before => {
+                table.put_back(token, connection, again);
+            }
+            // A handler ran beyond the time for draining.
             StopPhase::Finishing => {
                 let end = connection.end_at_stop();
                 self.remove(table, token, connection, end);

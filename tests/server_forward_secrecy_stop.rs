@@ -211,7 +211,10 @@ fn a_client_whose_offer_was_answered_just_before_may_still_show_the_keys() {
     assert_eq!(idle.rest(), [Goodbye(0), End]);
     let frames = [peer.frame(PING, b""), peer.frame(MESSAGE, b"too late")].concat();
     peer.send_raw(&frames);
-    assert_eq!(peer.rest(), [Pong, Goodbye(0), End]);
+    // It may have come before the worker looked again.
+    let rest = peer.rest();
+    let answered = [Pong, forward_secret::response(b"too late"), Goodbye(1), End];
+    assert!(rest == [Pong, Goodbye(0), End] || rest == answered, "{rest:?}");
     drop((idle, peer));
     let report = server.wait().expect("a report");
     assert_eq!((report.drained, report.cut), (2, 0));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use falcotcp_sync::{Client, ClientBuilder, Error, Key};
+use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Key};
 
 use crate::failure::Failure;
 use crate::values;
@@ -36,6 +36,10 @@ pub(crate) struct ServerArguments {
     /// How long a response may take; connecting may take as long, but 5 seconds at most
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = values::some_seconds)]
     timeout: Duration,
+
+    /// Which sessions to have: off, prefer (forward-secret where the server knows it) or require
+    #[arg(long, value_name = "POLICY", default_value = values::POLICY, value_parser = values::forward_secrecy)]
+    forward_secrecy: ForwardSecrecy,
 }
 
 impl ServerArguments {
@@ -44,7 +48,8 @@ impl ServerArguments {
         let builder = Client::builder(&load_key(&self.key_file)?)
             .connect_timeout(self.timeout.min(CONNECT_TIMEOUT))
             .request_timeout(self.timeout)
-            .max_message_size(largest);
+            .max_message_size(largest)
+            .forward_secrecy(self.forward_secrecy);
         Ok(Clients { addr: self.connect.clone(), builder })
     }
 }

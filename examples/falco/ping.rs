@@ -40,7 +40,8 @@ impl Ping {
         let interrupted = signals::interruption()?;
         let mut link = Link::new(&clients)?;
         let message = vec![b'.'; self.size];
-        say(format_args!("pinging {} with {} bytes", clients.addr(), self.size))?;
+        let kind = if link.client.is_forward_secret() { "forward-secret" } else { "classic" };
+        say(format_args!("pinging {} with {} bytes, the session is {kind}", clients.addr(), self.size))?;
 
         let mut round_trips = Vec::new();
         let mut sent = 0;

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use falcotcp_sync::{Handler, Request, Response, Server, ServerHandle, Stats};
+use falcotcp_sync::{ForwardSecrecy, Handler, Request, Response, Server, ServerHandle, Stats};
 
 use crate::clients::{ADDRESS, KEY_FILE, load_key};
 use crate::display::{Megabytes, per_second, say};
@@ -47,6 +47,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "BYTES", default_value = "16m", value_parser = values::bytes)]
     max_message_size: usize,
 
+    /// Which sessions peers have: off, prefer (forward-secret with those that offer it) or require
+    #[arg(long, value_name = "POLICY", default_value = values::POLICY, value_parser = values::forward_secrecy)]
+    forward_secrecy: ForwardSecrecy,
+
     /// Time from one line of statistics to the next; 0 prints them at the end only
     #[arg(long, short, value_name = "SECONDS", default_value = "10", value_parser = values::seconds)]
     every: Duration,
@@ -79,7 +83,8 @@ impl Serve {
     fn start(&self) -> Result<ServerHandle, Failure> {
         let mut server = Server::builder(load_key(&self.key_file)?)
             .lifetime(self.lifetime)
-            .max_message_size(self.max_message_size);
+            .max_message_size(self.max_message_size)
+            .forward_secrecy(self.forward_secrecy);
         if let Some(workers) = self.workers {
             server = server.workers(workers.get());
         }
@@ -140,7 +145,7 @@ fn drained(server: &ServerHandle) -> Stats {
 
 fn say_all(stats: &Stats) -> Result<(), Failure> {
     for (name, value) in counters(stats) {
-        say(format_args!("{name:<16} {value}"))?;
+        say(format_args!("{name:<26} {value}"))?;
     }
     Ok(())
 }
@@ -161,6 +166,10 @@ fn counters(stats: &Stats) -> Vec<(&'static str, String)> {
         ("cut", stats.cut.to_string()),
         ("withdrawn", stats.withdrawn.to_string()),
         ("redealt", stats.redealt.to_string()),
+        ("established_classic", stats.established_classic.to_string()),
+        ("established_forward_secret", stats.established_forward_secret.to_string()),
+        ("deferred", stats.deferred.to_string()),
+        ("deferred_now", stats.deferred_now.to_string()),
         ("bytes_in", Megabytes(stats.bytes_in).to_string()),
         ("bytes_out", Megabytes(stats.bytes_out).to_string()),
         ("workers", format!("messages of each: {}", of_workers.join(" "))),

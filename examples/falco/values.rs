@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use falcotcp_sync::ForwardSecrecy;
 use log::LevelFilter;
 
 /// The largest size that an argument may name: it is allocated, and more would be a typing error.
@@ -48,4 +49,19 @@ pub(crate) fn some_seconds(text: &str) -> Result<Duration, String> {
 /// From which level on the log is shown.
 pub(crate) fn level(text: &str) -> Result<LevelFilter, String> {
     text.parse().map_err(|_| "needs off, error, warn, info, debug or trace".to_owned())
+}
+
+/// The policy that is not named: that of the crate.
+pub(crate) const POLICY: &str = if cfg!(feature = "forward-secrecy") { "prefer" } else { "off" };
+
+/// Which kinds of sessions there are to be.
+pub(crate) fn forward_secrecy(text: &str) -> Result<ForwardSecrecy, String> {
+    match text {
+        "off" => Ok(ForwardSecrecy::Off),
+        #[cfg(feature = "forward-secrecy")]
+        "prefer" => Ok(ForwardSecrecy::Prefer),
+        #[cfg(feature = "forward-secrecy")]
+        "require" => Ok(ForwardSecrecy::Require),
+        _ => Err("needs off, or with the feature forward-secrecy prefer or require".to_owned()),
+    }
 }

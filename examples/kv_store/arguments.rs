@@ -8,8 +8,8 @@ use crate::flags;
 /// Where a server listens and a client connects, unless told otherwise.
 pub(crate) const ADDRESS: &str = "127.0.0.1:7879";
 
-/// The key's file, unless told otherwise. Not that of the other examples: two services with one key can be played
-/// against each other.
+/// The key's file, unless told otherwise. Not that of the other examples: who can redirect a connection can lead
+/// a client to any service that has the same key.
 pub(crate) const KEY_FILE: &str = "kv_store.key";
 
 /// The words after the program's name.

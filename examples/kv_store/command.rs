@@ -11,7 +11,7 @@ pub(crate) enum CommandError {
     NotUnderstood(String),
     /// The store could not do it, and said so.
     Failed(String),
-    /// There is no answer: the store may or may not have done it.
+    /// There is no answer that says whether the store did it.
     NoAnswer(AskError),
     /// The result could not be written.
     Output(io::Error),
@@ -119,7 +119,6 @@ fn print(answer: &Answer, output: &mut impl Write) -> Result<(), CommandError> {
         }
         Answer::NotFound => return Err(CommandError::Failed("there is no such key".to_owned())),
         Answer::Problem(problem) => return Err(CommandError::Failed(problem.to_string())),
-        Answer::Welcome { .. } => return Err(AskError::NotTheAnswer.into()),
     }
     Ok(())
 }

@@ -1,39 +1,40 @@
-//! `kv_store` without an argument: a server, clients and somebody on the path in one program.
+//! `kv_store` without an argument: servers and clients in one program.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use falcotcp_sync::{Client, Key};
+use falcotcp_sync::{Client, Error, ForwardSecrecy, Key, ServerHandle};
 
 use crate::client::{AskError, StoreClient};
 use crate::command;
-use crate::encoding::{self, Answer, Operation};
+use crate::encoding::Operation;
 use crate::failure::Failure;
 use crate::serve;
 use crate::store::Store;
-use crate::wire::Malformed;
 
 const CLIENTS: usize = 4;
 const ADDITIONS: usize = 250;
+const DRAIN: Duration = Duration::from_secs(5);
 
 pub(crate) fn run() -> Result<(), Failure> {
     let key = Key::generate()?;
-    let server = serve::start(key.clone(), "127.0.0.1:0", Arc::new(Store::default()))?;
+    let store = Arc::new(Store::default());
+    let server = serve::start(key.clone(), "127.0.0.1:0", Arc::clone(&store))?;
     let addr = server.local_addr().to_string();
     say(&format!("A server with a new key, on {addr}. A client's session:"))?;
 
     let mut client = StoreClient::connect(&addr, &key)?;
     type_commands(&mut client)?;
     add_at_the_same_time(&addr, &key, &mut client)?;
-    replay(&addr, &key, &mut client)?;
-    reflect(&mut client)?;
+    let server = replace(server, &key, store, &mut client)?;
+    connect_as_classic(&addr, &key)?;
 
     let stats = server.stats();
-    let report = server.shutdown(Duration::from_secs(5))?;
+    let report = server.shutdown(DRAIN)?;
     say(&format!(
-        "\nThe server has stopped: {} connections, {} messages, {} connections cut.",
+        "\nThe second server has stopped: {} connections, {} messages, {} connections cut.",
         stats.accepted, stats.messages, report.cut
     ))
 }
@@ -81,31 +82,29 @@ fn add_repeatedly(addr: &str, key: &Key) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Somebody who records frames can send them again, on any connection, without being able to read them. This sends one
-/// message twice, which comes to the same for the handler.
-fn replay(addr: &str, key: &Key, client: &mut StoreClient) -> Result<(), Failure> {
-    say("\nSomebody on the path records an `add counter 1000` and sends it once more:")?;
-    let (id, message) = client.next_request(&Operation::Add { key: "counter", amount: 1000 });
-    for time in ["the first time", "again, on another connection"] {
-        let response = Client::connect(addr, key)?.message(&message)?;
-        say(&format!("{time}: {}", outcome(&encoding::read_response(id, &response))))?;
-    }
-    type_command(client, "get counter")
+/// A client that connects anew goes on with the next server. Had the first one stopped with the message on its way, it
+/// would have said that it did not take it up, and the client would have sent it again.
+fn replace(
+    server: ServerHandle,
+    key: &Key,
+    store: Arc<Store>,
+    client: &mut StoreClient,
+) -> Result<ServerHandle, Failure> {
+    say("\nAnother server takes the first one's place, and the client goes on:")?;
+    let addr = server.local_addr().to_string();
+    server.shutdown(DRAIN)?;
+    let server = serve::start(key.clone(), &addr, store)?;
+    type_command(client, "add counter 1")?;
+    Ok(server)
 }
 
-/// A sealed request opens at the client that sent it, too: both directions have one key.
-fn reflect(client: &mut StoreClient) -> Result<(), Failure> {
-    say("\nAnd sends a `get counter` back to its client as the response:")?;
-    let (id, message) = client.next_request(&Operation::Get { key: "counter" });
-    say(&outcome(&encoding::read_response(id, &message)))
-}
-
-fn outcome(read: &Result<Answer, Malformed>) -> String {
-    match read {
-        Ok(Answer::Problem(problem)) => format!("refused, {problem}"),
-        Ok(Answer::Number(number)) => format!("done, {number}"),
-        Ok(other) => format!("unexpected: {other:?}"),
-        Err(_) => AskError::NotTheAnswer.to_string(),
+/// Its messages could be replayed and reflected, so it is not let in.
+fn connect_as_classic(addr: &str, key: &Key) -> Result<(), Failure> {
+    say("\nA client with the key, but without forward secrecy:")?;
+    match Client::builder(key).forward_secrecy(ForwardSecrecy::Off).connect(addr) {
+        Err(Error::Refused) => say("refused"),
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(Failure::Run("it was let in".to_owned())),
     }
 }
 

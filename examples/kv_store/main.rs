@@ -7,8 +7,8 @@
 //! cargo run --release --example kv_store -- client set greeting "hello, falcon"
 //! ```
 //!
-//! Where to look: `encoding` has the messages and says what their checks are for, `store` is the database,
-//! `sessions` keeps replayed requests out, `service` is the handler that joins them, and `client` is the other end.
+//! Where to look: `encoding` has the messages and says why they need no checks against replay, `store` is the database,
+//! `service` is the handler that joins them, and `client` is the other end.
 
 mod arguments;
 mod client;
@@ -17,7 +17,6 @@ mod demo;
 mod encoding;
 mod serve;
 mod service;
-mod sessions;
 mod shell;
 mod store;
 mod wire;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use falcotcp_sync::{Error, Key, Server, ServerHandle};
+use falcotcp_sync::{Error, ForwardSecrecy, Key, Server, ServerHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::arguments::{self, ADDRESS, KEY_FILE};
@@ -48,6 +48,9 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<(), Failure> {
 
 /// Serves `store` on `listen`. The handler computes and hardly ever waits, so the default number of workers is right.
 pub(crate) fn start(key: Key, listen: &str, store: Arc<Store>) -> Result<ServerHandle, Error> {
-    let service = Service::new(store)?;
-    Server::builder(key).max_message_size(MAX_MESSAGE).bind(listen)?.spawn(service)
+    Server::builder(key)
+        .max_message_size(MAX_MESSAGE)
+        .forward_secrecy(ForwardSecrecy::Require)
+        .bind(listen)?
+        .spawn(Service::new(store))
 }

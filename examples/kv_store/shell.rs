@@ -54,9 +54,10 @@ impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::NotUnderstood(message) | CommandError::Failed(message) => Self::Run(message),
-            CommandError::NoAnswer(error) => {
+            CommandError::NoAnswer(error) if error.may_be_done() => {
                 Self::because("no answer, it may or may not have been done", error)
             }
+            CommandError::NoAnswer(error) => Self::because("it was not done", error),
             CommandError::Output(error) => error.into(),
         }
     }

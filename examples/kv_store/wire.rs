@@ -53,10 +53,6 @@ impl<'a> Reader<'a> {
         self.array().map(i64::from_be_bytes)
     }
 
-    pub(crate) fn u128(&mut self) -> Result<u128, Malformed> {
-        self.array().map(u128::from_be_bytes)
-    }
-
     pub(crate) fn counted(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::try_from(self.u64()?).map_err(|_| Malformed)?;
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
@@ -70,11 +66,6 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn is_at_end(&self) -> bool {
         self.rest.is_empty()
-    }
-
-    /// Everything that has not been read yet.
-    pub(crate) fn into_rest(self) -> &'a [u8] {
-        self.rest
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {

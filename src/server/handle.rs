@@ -83,8 +83,9 @@ impl ServerHandle {
     /// It accepts no more connections, answers every complete message that has arrived, and closes each connection as soon
     /// as nothing of it is unfinished: idle ones at once. When `drain` is over, what is still in the middle of a
     /// message or has an answer unsent is cut. A handler can't be interrupted: the server ends when the last one has
-    /// returned, and its answer is still written if the socket takes it at once; no further message is handled then. So don't call this in a handler; use a
-    /// [`Stopper`] there.
+    /// returned, and its answer is still written if the socket takes it at once; no further message is handled then.
+    /// Peers of forward-secret sessions that are told of the end may take up to a second more to read it. Don't call
+    /// this in a handler; use a [`Stopper`] there.
     ///
     /// # Errors
     /// None at present; reserved for a server that can't go on.

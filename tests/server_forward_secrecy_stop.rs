@@ -189,11 +189,26 @@ fn a_peer_that_keeps_sending_reads_it_also_when_the_drain_is_over() {
     sending.join().expect("the sender");
 }
 
+/// So much in the sockets and before them that it takes several looks.
+#[test]
+fn what_a_peer_still_sends_is_read_to_its_fin_when_the_drain_is_over() {
+    let (server, _, replies) = serve(server(1).max_deferred(1));
+    let mut peer = Peer::establish(server.local_addr());
+    peer.send_messages(&[b"later"]);
+    let _reply = job(&replies);
+    let mut stream = peer.stream.try_clone().expect("cloning");
+    let sending = thread::spawn(move || stream.write_all(&vec![0; 16 << 20]).and(Ok(stream)));
+    server.stopper().stop_within(SHORT);
+    assert_eq!(peer.rest(), [Rejection(0), Goodbye(1), End]);
+    sending.join().expect("the sender").expect("no reset before everything is sent");
+}
+
+/// And soon, since it may be a replay.
 #[test]
 fn before_the_client_has_shown_the_keys_it_ends_in_silence() {
-    let (server, _, _) = serve(server(2));
+    let (server, _, _) = serve(server(2).handshake_timeout(4 * PATIENCE));
     let mut peers: Vec<_> = (0..5).map(|_| Peer::unproven(server.local_addr())).collect();
-    server.stopper().stop();
+    server.stopper().stop_within(4 * PATIENCE);
     for peer in &mut peers {
         assert_eq!(peer.rest(), [End]);
     }
@@ -209,12 +224,29 @@ fn a_client_whose_offer_was_answered_just_before_may_still_show_the_keys() {
     let mut peer = Peer::unproven(server.local_addr());
     server.stopper().stop_within(PATIENCE);
     assert_eq!(idle.rest(), [Goodbye(0), End]);
-    let frames = [peer.frame(PING, b""), peer.frame(MESSAGE, b"too late")].concat();
+    let frames = [peer.frame(PING, b""), peer.frame(MESSAGE, b"pay")].concat();
     peer.send_raw(&frames);
-    assert_eq!(peer.rest(), [Pong, Goodbye(0), End]);
+    let rest = peer.rest();
+    // In a turn that came late the message has arrived as well.
+    assert!(rest == [Pong, Goodbye(0), End] || rest == [Pong, response(b"pay"), Goodbye(1), End], "{rest:?}");
     drop((idle, peer));
     let report = server.wait().expect("a report");
     assert_eq!((report.drained, report.cut), (2, 0));
+}
+
+#[test]
+fn a_client_that_shows_the_keys_while_draining_is_served_as_any() {
+    let (server, _, replies) = serve(server(1));
+    let mut idle = Peer::establish(server.local_addr());
+    let mut peer = Peer::unproven(server.local_addr());
+    server.stopper().stop_within(PATIENCE);
+    assert_eq!(idle.rest(), [Goodbye(0), End]);
+    peer.send_messages(&[b"later"]);
+    let reply = job(&replies);
+    // Longer than the server would have waited for nothing.
+    assert!(peer.is_open_for(Duration::from_millis(1500)));
+    reply.send(b"at last").expect("a wanted answer");
+    assert_eq!(peer.rest(), [response(b"at last"), Goodbye(1), End]);
 }
 
 /// Every message is answered or known not to have been taken up, in the middle of whatever the stop comes.

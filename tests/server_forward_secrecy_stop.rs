@@ -242,6 +242,8 @@ fn a_client_that_shows_the_keys_while_draining_is_served_as_any() {
     let mut peer = Peer::unproven(server.local_addr());
     server.stopper().stop_within(PATIENCE);
     assert_eq!(idle.rest(), [Goodbye(0), End]);
+    // As a rule the worker has looked at it by then.
+    assert!(peer.is_open_for(SHORT));
     peer.send_messages(&[b"later"]);
     let reply = job(&replies);
     // Longer than the server would have waited for nothing.

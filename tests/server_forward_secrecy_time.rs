@@ -38,10 +38,11 @@ fn dribble(peer: &Peer, pieces: Vec<Vec<u8>>) -> thread::JoinHandle<()> {
 
 #[test]
 fn the_time_for_establishments_counts_from_accepting_until_the_first_frame() {
-    let (server, _, _) = serve(server(2).handshake_timeout(2 * LONG).lifetime(2 * PATIENCE));
+    const TIME: Duration = Duration::from_secs(4);
+    let (server, _, _) = serve(server(2).handshake_timeout(TIME).lifetime(2 * PATIENCE));
     let begun = Instant::now();
     let stream = TcpStream::connect(server.local_addr()).expect("connecting");
-    thread::sleep(LONG);
+    thread::sleep(TIME - Duration::from_millis(1200));
     // Late, and neither this nor the bytes of a frame that never opens give it more time.
     let mut peer = Peer::on(stream, [0x5A; 32]);
     let frame = peer.frame(MESSAGE, &[0; 10_000]);
@@ -49,7 +50,7 @@ fn the_time_for_establishments_counts_from_accepting_until_the_first_frame() {
     let rest = peer.rest();
     let lived = begun.elapsed();
     assert!(rest == [End] || rest == [Cut], "in silence: {rest:?}");
-    assert!(lived + EARLY >= 2 * LONG && lived < PATIENCE, "{lived:?}");
+    assert!(lived + EARLY >= TIME && lived < TIME + Duration::from_secs(2), "{lived:?}");
     dribbling.join().expect("the dribbler");
     eventually("it is counted", || server.stats().expired == 1);
     assert_eq!(server.stats().established_forward_secret, 0);

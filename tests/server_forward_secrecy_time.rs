@@ -39,10 +39,11 @@ fn dribble(peer: &Peer, pieces: Vec<Vec<u8>>) -> thread::JoinHandle<()> {
 #[test]
 fn the_time_for_establishments_counts_from_accepting_until_the_first_frame() {
     const TIME: Duration = Duration::from_secs(4);
+    const LATE: Duration = Duration::from_millis(2800);
     let (server, _, _) = serve(server(2).handshake_timeout(TIME).lifetime(2 * PATIENCE));
     let begun = Instant::now();
     let stream = TcpStream::connect(server.local_addr()).expect("connecting");
-    thread::sleep(TIME - Duration::from_millis(1200));
+    thread::sleep(LATE);
     // Late, and neither this nor the bytes of a frame that never opens give it more time.
     let mut peer = Peer::on(stream, [0x5A; 32]);
     let frame = peer.frame(MESSAGE, &[0; 10_000]);

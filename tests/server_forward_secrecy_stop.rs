@@ -189,11 +189,26 @@ fn a_peer_that_keeps_sending_reads_it_also_when_the_drain_is_over() {
     sending.join().expect("the sender");
 }
 
+/// So much in the sockets and before them that it takes several looks.
+#[test]
+fn what_a_peer_still_sends_is_read_to_its_fin_when_the_drain_is_over() {
+    let (server, _, replies) = serve(server(1).max_deferred(1));
+    let mut peer = Peer::establish(server.local_addr());
+    peer.send_messages(&[b"later"]);
+    let _reply = job(&replies);
+    let mut stream = peer.stream.try_clone().expect("cloning");
+    let sending = thread::spawn(move || stream.write_all(&vec![0; 16 << 20]).and(Ok(stream)));
+    server.stopper().stop_within(SHORT);
+    assert_eq!(peer.rest(), [Rejection(0), Goodbye(1), End]);
+    sending.join().expect("the sender").expect("no reset before everything is sent");
+}
+
+/// And soon, since it may be a replay.
 #[test]
 fn before_the_client_has_shown_the_keys_it_ends_in_silence() {
-    let (server, _, _) = serve(server(2));
+    let (server, _, _) = serve(server(2).handshake_timeout(4 * PATIENCE));
     let mut peers: Vec<_> = (0..5).map(|_| Peer::unproven(server.local_addr())).collect();
-    server.stopper().stop();
+    server.stopper().stop_within(4 * PATIENCE);
     for peer in &mut peers {
         assert_eq!(peer.rest(), [End]);
     }
@@ -220,17 +235,33 @@ fn a_client_whose_offer_was_answered_just_before_may_still_show_the_keys() {
     assert_eq!((report.drained, report.cut), (2, 0));
 }
 
+#[test]
+fn a_client_that_shows_the_keys_while_draining_is_served_as_any() {
+    let (server, _, replies) = serve(server(1));
+    let mut idle = Peer::establish(server.local_addr());
+    let mut peer = Peer::unproven(server.local_addr());
+    server.stopper().stop_within(PATIENCE);
+    assert_eq!(idle.rest(), [Goodbye(0), End]);
+    // As a rule the worker has looked at it by then.
+    assert!(peer.is_open_for(SHORT));
+    peer.send_messages(&[b"later"]);
+    let reply = job(&replies);
+    // Longer than the server would have waited for nothing.
+    assert!(peer.is_open_for(Duration::from_millis(1500)));
+    reply.send(b"at last").expect("a wanted answer");
+    assert_eq!(peer.rest(), [response(b"at last"), Goodbye(1), End]);
+}
+
 /// Every message is answered or known not to have been taken up, in the middle of whatever the stop comes.
 #[test]
 fn under_load_the_count_is_of_what_was_handled() {
-    for (round, drain) in [PATIENCE, PATIENCE, PATIENCE, SHORT, SHORT].into_iter().enumerate() {
+    for round in 1..5 {
         let (server, _, _) = serve(server(2));
         let peers: Vec<_> = (0..6).map(|_| Peer::establish(server.local_addr())).collect();
         let clients: Vec<_> =
             peers.into_iter().map(|peer| thread::spawn(move || pipeline_until_goodbye(peer))).collect();
-        eventually("it is under load", || server.stats().messages > 500 * (round as u64 + 1));
-        let counters = server.stopper();
-        counters.stop_within(drain);
+        eventually("it is under load", || server.stats().messages > 500 * round);
+        server.stopper().stop_within(PATIENCE);
         let answered: u64 = clients.into_iter().map(|client| client.join().expect("a client")).sum();
         let messages = server.stats().messages;
         assert_eq!(answered, messages);

@@ -14,7 +14,8 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections that were closed at once because `max_connections` were open.
     pub refused: u64,
-    /// Connections that were closed in silence because their establishment did not open.
+    /// Connections that were closed in silence: their establishment did not open or offered no session that was required, or
+    /// a frame of a forward-secret session did not open.
     pub unauthenticated: u64,
     /// Connections that were established as classic sessions.
     pub established_classic: u64,

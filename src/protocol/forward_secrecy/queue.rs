@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// Runs for which memory is kept while nothing is awaited, which is most of a session's time.
+const RETAINED: usize = 4;
+
 /// A client's messages and pings without answers. Runs of the same kind are counted, so that thousands in flight take
 /// a few words, and nothing is allocated for each.
 #[derive(Debug, Default)]
@@ -37,6 +40,9 @@ impl Queue {
         *run -= 1;
         if *run == 0 {
             self.runs.pop_front();
+            if self.runs.is_empty() {
+                self.runs.shrink_to(RETAINED);
+            }
         }
         *self.count(awaited) -= 1;
         true

@@ -25,6 +25,16 @@ pub mod handlers {}
 pub mod workers {}
 
 #[doc = include_str!("links.txt")]
+#[doc = include_str!("waiting.md")]
+///
+/// API: [`Response::defer`](crate::Response::defer), [`Reply`](crate::Reply), [`NotWanted`](crate::NotWanted),
+/// [`ServerBuilder::max_deferred`](crate::ServerBuilder::max_deferred),
+/// [`deferred_timeout`](crate::ServerBuilder::deferred_timeout); [`SharedClient`](crate::SharedClient),
+/// [`Call`](crate::Call), [`ClientBuilder::max_in_flight`](crate::ClientBuilder::max_in_flight),
+/// [`stall_timeout`](crate::ClientBuilder::stall_timeout).
+pub mod waiting {}
+
+#[doc = include_str!("links.txt")]
 #[doc = include_str!("timeouts.md")]
 ///
 /// API: [`ServerBuilder::lifetime`](crate::ServerBuilder::lifetime),
@@ -77,6 +87,16 @@ pub mod keys {}
 #[doc = include_str!("links.txt")]
 #[doc = include_str!("security.md")]
 pub mod security {}
+
+#[doc = include_str!("links.txt")]
+#[doc = include_str!("forward_secrecy.md")]
+///
+/// API: [`ForwardSecrecy`](crate::ForwardSecrecy),
+/// [`ServerBuilder::forward_secrecy`](crate::ServerBuilder::forward_secrecy),
+/// [`ClientBuilder::forward_secrecy`](crate::ClientBuilder::forward_secrecy),
+/// [`Client::is_forward_secret`](crate::Client::is_forward_secret),
+/// [`Request::is_forward_secret`](crate::Request::is_forward_secret).
+pub mod forward_secrecy {}
 
 #[doc = include_str!("links.txt")]
 #[doc = include_str!("processes.md")]

@@ -2,9 +2,10 @@
 //! threads.
 //!
 //! A [`Client`] sends a message and gets one response; a [`Server`] answers the messages of many clients.
-//! Everything that carries data is sealed with AES-256-GCM under one 32-byte [`Key`] that both hold. Calls block,
-//! and there is no async runtime. The published `falcotcp` packages for Rust and for Python work with it, both
-//! ways.
+//! Everything that carries data is sealed with AES-256-GCM; one 32-byte [`Key`] that both hold is all that they need.
+//! Between two ends of this crate sessions are forward-secret. There is no async runtime: calls block, or are in flight
+//! ([`SharedClient`]), and handlers answer at once or later ([`Response::defer`]). The published `falcotcp` packages
+//! for Rust and for Python work with it, both ways.
 //!
 //! ```
 //! use falcotcp_sync::{Client, Key, Server};
@@ -32,30 +33,40 @@
 //! - **Threads.** An acceptor deals connections to a fixed number of workers, each of which serves many. An idle,
 //!   slow or unauthenticated connection occupies none of them. [Handlers](Handler) may block: the other connections
 //!   of their worker are served by workers that have nothing to do, so set [`workers`](ServerBuilder::workers) to
-//!   more than may block at the same time. What another thread answers later blocks nothing ([`Response::defer`]).
+//!   more than may block at the same time. What another thread answers later blocks none ([`Response::defer`]).
+//! - **Calls in flight.** A [`SharedClient`] is one connection for any number of threads and for futures in any executor.
+//!   The chapter [Waiting](guide::waiting) says when to defer, to share and to have a pool.
 //! - **Time-outs.** Every connection has a deadline: [5 s](ServerBuilder::handshake_timeout) for its establishment,
 //!   [60 s](ServerBuilder::lifetime) from its last interaction, [10 s](ServerBuilder::write_timeout) for a peer
 //!   that does not read. A client has one deadline for [connecting](ClientBuilder::connect_timeout) and one for a
-//!   whole [exchange](ClientBuilder::request_timeout), however slowly the bytes come.
+//!   whole [exchange](ClientBuilder::request_timeout), however slowly the bytes come. An answer that comes later has
+//!   [5 minutes](ServerBuilder::deferred_timeout).
 //! - **Errors.** One type, [`Error`], that says what happened and in which [`Phase`]. An error that leaves the
 //!   stream in doubt closes the client ([`Client::is_open`]). With [`reconnect`](ClientBuilder::reconnect) it connects
 //!   anew by itself. What may have been processed is never sent again, unless you say that it may be
-//!   ([`Client::message_idempotent`]).
-//! - **Panics.** A handler that panics gives the empty response, which the client sees as [`Error::Rejected`]. All
+//!   ([`Client::message_idempotent`]), or a server said goodbye before it took it up.
+//! - **Panics.** A handler that panics rejects its message, which the client sees as [`Error::Rejected`]. All
 //!   others go on. That needs `panic = "unwind"`, Cargo's default.
 //! - **Stopping.** [`ServerHandle::shutdown`] answers what has arrived before it closes; a [`Stopper`] does it from
-//!   another thread. Dropping the handle stops the server as well.
+//!   another thread. Dropping the handle stops the server as well. Peers of forward-secret sessions have up to a second
+//!   more to read its goodbye.
 //! - **Log.** Through the `log` crate, with the targets `falcotcp_sync::server`,
 //!   `falcotcp_sync::server::connection` and `falcotcp_sync::client`.
 //!
 //! # Security
 //!
-//! Who does not hold the key can't read, change or make up what is sealed. Everybody who holds it can, for there
-//! are no identities. Between two ends of this crate sessions are forward-secret by default: a key that leaks later opens no
-//! recording, and nothing can be replayed, reordered or reflected ([`ForwardSecrecy`], the chapter
-//! [Forward secrecy](guide::forward_secrecy)). Classic sessions, as with the published packages, give neither. The chapter
-//! [Security](guide::security) has the whole list and when to choose TLS instead, [Keys](guide::keys) how to make and keep a
-//! key, and [Processes](guide::processes) what `fork` and snapshots break.
+//! Who does not hold the key can't read, change or make up what is sealed. Everybody who holds it can be a client or the
+//! server, for there are no identities; lengths and times are visible.
+//!
+//! Two ends of this crate have **forward-secret** sessions: a key that leaks later opens no recording, nothing can be
+//! replayed, reordered, reflected or injected, and a client knows that the server holds the key. With the published
+//! packages sessions are **classic** and have none of that. By default ([`ForwardSecrecy`]) each end takes what the other
+//! has, which protects from everybody who only listens; who can change traffic can make a session classic, unless one end
+//! requires forward secrecy.
+//!
+//! The chapter [Security](guide::security) has the whole list and when to choose TLS instead,
+//! [Forward secrecy](guide::forward_secrecy) how to come to require it and what to do about a stolen key,
+//! [Keys](guide::keys) how to make and keep a key, and [Processes](guide::processes) what `fork` and snapshots break.
 //!
 //! # Where to look
 //!
@@ -64,19 +75,20 @@
 //! | making, loading and saving a key | [`Key`] |
 //! | starting a server and its settings | [`Server`], [`ServerBuilder`] |
 //! | answering messages | [`Handler`], [`Request`], [`Response`], [`ConnectionId`] |
+//! | answering later | [`Response::defer`], [`Reply`], [`NotWanted`] |
 //! | a server that runs: waiting, stopping, counters | [`ServerHandle`], [`Stopper`], [`ShutdownReport`], [`Stats`] |
-//! | answers that come later | [`Response::defer`], [`Reply`] |
-//! | talking to a server | [`Client`], [`ClientBuilder`], [`Pipeline`] |
-//! | one connection for many threads, futures, callbacks | [`SharedClient`], [`Call`] |
-//! | sessions whose recordings nobody can read | [`ForwardSecrecy`] |
+//! | talking to a server | [`Client`], [`ClientBuilder`] |
+//! | one connection for many threads, and futures | [`SharedClient`], [`Call`], [`Calling`] |
+//! | which sessions are forward-secret | [`ForwardSecrecy`] |
+//! | what went wrong, and when | [`Error`], [`Phase`] |
 //! | keys that change while a server runs | [`ServerKeys`] |
 //! | the wire format and the state machines, without sockets | [`protocol`] |
 //! | building and running a service, a chapter a question | [`guide`] |
 //!
 //! # Features
 //!
-//! - `forward-secrecy`: sessions with keys of their own, see [`protocol`]. The only one that is on by default;
-//!   without it the crate needs neither X25519 nor SHA-256.
+//! - `forward-secrecy`: forward-secret sessions, see [`ForwardSecrecy`]. The only one that is on by default; without it
+//!   every session is classic, and the crate needs neither X25519 nor SHA-256.
 //! - `aws-lc-rs`: AES-GCM of AWS-LC instead of the pure Rust one; needs a C compiler.
 //! - `r2d2`: `ClientManager`, for pools of clients by the crate of that name.
 //! - `proxy-protocol`: `ServerBuilder::proxy_protocol_from`, for the true peer behind load balancers.

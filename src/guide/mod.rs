@@ -27,10 +27,11 @@ pub mod workers {}
 #[doc = include_str!("links.txt")]
 #[doc = include_str!("waiting.md")]
 ///
-/// API: [`Response::defer`](crate::Response::defer), [`Reply`](crate::Reply),
+/// API: [`Response::defer`](crate::Response::defer), [`Reply`](crate::Reply), [`NotWanted`](crate::NotWanted),
 /// [`ServerBuilder::max_deferred`](crate::ServerBuilder::max_deferred),
 /// [`deferred_timeout`](crate::ServerBuilder::deferred_timeout); [`SharedClient`](crate::SharedClient),
-/// [`Call`](crate::Call), [`ClientBuilder::connect_shared`](crate::ClientBuilder::connect_shared).
+/// [`Call`](crate::Call), [`ClientBuilder::max_in_flight`](crate::ClientBuilder::max_in_flight),
+/// [`stall_timeout`](crate::ClientBuilder::stall_timeout).
 pub mod waiting {}
 
 #[doc = include_str!("links.txt")]

@@ -57,8 +57,11 @@ pub enum Error {
     Busy,
     /// What would wait was called on the thread that runs the callbacks of shared clients, where it would wait for itself.
     InCallback,
-    /// The client was closed by an earlier error, or by the caller. Connect again.
+    /// The client was closed by an earlier error, or by the caller; nothing of this call was sent. Connect again.
     Closed,
+    /// The shared client was closed, or its last clone dropped, when the message was on the way: the server may have processed
+    /// it.
+    ClosedInFlight,
     /// The operating system reported an error.
     Io {
         /// What was going on.
@@ -144,7 +147,7 @@ impl Error {
     /// something twice.
     pub fn was_sent(&self) -> bool {
         match self {
-            Self::Rejected | Self::NotAuthentic => true,
+            Self::Rejected | Self::NotAuthentic | Self::ClosedInFlight => true,
             Self::TooLarge { phase, .. }
             | Self::TimedOut { phase, .. }
             | Self::ClosedByServer { phase }
@@ -160,7 +163,7 @@ impl Error {
     pub fn phase(&self) -> Option<Phase> {
         match self {
             Self::Refused | Self::NotForwardSecret => Some(Phase::Establishment),
-            Self::Rejected | Self::NotAuthentic => Some(Phase::Receive),
+            Self::Rejected | Self::NotAuthentic | Self::ClosedInFlight => Some(Phase::Receive),
             Self::Unasked => Some(Phase::Idle),
             Self::TimedOut { phase, .. }
             | Self::TooLarge { phase, .. }
@@ -242,6 +245,7 @@ impl Error {
             Self::Busy => f.write_str("as many calls are in flight as max_in_flight allows: wait, or raise it"),
             Self::InCallback => f.write_str("a callback of a shared client must not wait: start another call, or use a thread"),
             Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
+            Self::ClosedInFlight => f.write_str("the shared client was closed by its owner while the message was on the way"),
             Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
             Self::InvalidKey { length } => {
                 write!(f, "a key is 64 hexadecimal digits, or 32 bytes as they are; found {length} bytes")?;
@@ -289,7 +293,7 @@ impl From<Error> for io::Error {
             | Error::InvalidKey { .. }
             | Error::InvalidSetting { .. } => io::ErrorKind::InvalidInput,
             Error::TooLarge { .. } | Error::NotAuthentic | Error::Unasked => io::ErrorKind::InvalidData,
-            Error::ClosedByServer { .. } => io::ErrorKind::ConnectionAborted,
+            Error::ClosedByServer { .. } | Error::ClosedInFlight => io::ErrorKind::ConnectionAborted,
             Error::Closed | Error::Stopped => io::ErrorKind::NotConnected,
             Error::Io { source, .. } | Error::KeyFile { source, .. } | Error::Random(source) => source.kind(),
             Error::KeyNameTaken { .. } | Error::KeyTaken { .. } => io::ErrorKind::AlreadyExists,
@@ -322,6 +326,7 @@ mod tests {
             Error::NotAuthentic,
             Error::Unasked,
             Error::Closed,
+            Error::ClosedInFlight,
             Error::InvalidKey { length: 5 },
             Error::KeyFile { path: "key".into(), source: source() },
             Error::InvalidSetting { setting: "workers", requirement: "at least 1" },

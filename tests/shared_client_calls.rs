@@ -306,7 +306,7 @@ fn closing_and_dropping_fail_what_is_in_flight() {
             }
         });
         let error = call.wait().unwrap_err();
-        assert!(matches!(error, Error::Closed), "{error:?}");
+        assert!(matches!(error, Error::ClosedInFlight) && error.was_sent(), "{error:?}");
         open.send(()).expect("the gate");
     }
     eventually("the connections end", || server.stats().open == 0);

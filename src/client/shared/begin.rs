@@ -1,6 +1,5 @@
 //! How a call begins, and the room that it needs.
 
-use std::process;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
@@ -53,7 +52,7 @@ impl Shared {
         begin: Begin,
         notices: &mut Vec<Notice>,
     ) -> Result<Arc<Slot>, Error> {
-        if state.is_closed || self.process != process::id() {
+        if state.is_closed || self.is_forked() {
             return Err(Error::Closed);
         }
         if self.is_full(&state) {
@@ -141,7 +140,7 @@ impl Shared {
     pub(super) fn ping(&self, deadline: Instant) -> Result<(), Error> {
         let mut notices = Vec::new();
         let mut state = self.state.lock();
-        if state.is_closed || self.process != process::id() {
+        if state.is_closed || self.is_forked() {
             return Err(Error::Closed);
         }
         self.look_if_idle(&mut state, &mut notices);

@@ -42,7 +42,7 @@ pub(in crate::client) struct Shared {
     /// Threads wait here for room.
     pub(super) has_room: Condvar,
     /// A forked child has a copy of all this, which is not its own to use.
-    pub(super) process: u32,
+    process: u32,
     pub(super) this: Weak<Shared>,
 }
 
@@ -110,6 +110,10 @@ impl Shared {
 
     pub(super) fn stalled(&self) -> Error {
         Error::TimedOut { phase: Phase::Receive, limit: self.limits.stall_timeout }
+    }
+
+    pub(super) fn is_forked(&self) -> bool {
+        self.process != process::id()
     }
 
     pub(super) fn close(&self) {

@@ -29,6 +29,7 @@ impl Shared {
                     again.push_back(call);
                     continue;
                 }
+                (_, true) if state.is_closed => Error::ClosedInFlight,
                 _ if state.is_closed => Error::Closed,
                 (_, false) => Error::GOODBYE,
                 // The call whose answer it was is told so, the others that the connection ended.

@@ -162,7 +162,8 @@ impl SharedClient {
 
     /// Whether the client is connected. The server may have closed the connection all the same, which the next call tells.
     pub fn is_open(&self) -> bool {
-        self.handle.0.state.lock().socket.is_some()
+        let shared = &self.handle.0;
+        !shared.is_forked() && shared.state.lock().socket.is_some()
     }
 
     /// Whether the session is forward-secret; `false` while the client is not connected.
@@ -171,8 +172,8 @@ impl SharedClient {
         state.socket.as_ref().is_some_and(|socket| socket.link.session.is_forward_secret())
     }
 
-    /// Closes the client for good, and with it all clones: calls in flight fail with [`Error::Closed`]. Dropping the last clone
-    /// does the same.
+    /// Closes the client for good, and with it all clones. Calls whose messages are on the way fail with
+    /// [`Error::ClosedInFlight`], others with [`Error::Closed`]. Dropping the last clone does the same.
     pub fn close(&self) {
         self.handle.0.close();
     }

@@ -2,14 +2,6 @@
 //!
 //! A file of its own, since a program has one logger; its tests take turns.
 
-#![allow(
-    clippy::needless_for_each,
-    clippy::unused_self,
-    clippy::large_stack_arrays,
-    clippy::large_stack_frames,
-    reason = "a test reads best as one line a step"
-)]
-
 mod common;
 
 use std::cell::Cell;
@@ -77,7 +69,10 @@ static LOGGER: Logger =
     Logger { logs: Mutex::new(Logs::Nothing), done: AtomicUsize::new(0), failed: AtomicUsize::new(0) };
 
 /// A test's turn with the logger.
-struct Turn(#[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
+struct Turn {
+    logger: &'static Logger,
+    _turn: MutexGuard<'static, ()>,
+}
 
 impl Turn {
     fn begin() -> Self {
@@ -90,19 +85,19 @@ impl Turn {
         });
         LOGGER.done.store(0, SeqCst);
         LOGGER.failed.store(0, SeqCst);
-        Self(turn)
+        Self { logger: &LOGGER, _turn: turn }
     }
 
     fn logs(&self, logs: Logs) {
-        *LOGGER.logs.lock().expect("no panic under it") = logs;
+        *self.logger.logs.lock().expect("no panic under it") = logs;
     }
 
     fn done(&self) -> usize {
-        LOGGER.done.load(SeqCst)
+        self.logger.done.load(SeqCst)
     }
 
     fn failed(&self) -> usize {
-        LOGGER.failed.load(SeqCst)
+        self.logger.failed.load(SeqCst)
     }
 }
 
@@ -133,18 +128,26 @@ fn other_peer(server: &ServerHandle) -> Peer {
     peer
 }
 
+fn assert_all_closed(peers: &mut [Peer]) {
+    for peer in peers {
+        peer.assert_closed_in_silence();
+    }
+}
+
 /// What is worth a line: peers that are established, refused, silent until their deadline or too many, and a key that is
 /// withdrawn.
 fn make_lines(server: &ServerHandle) {
     let mut peers: Vec<_> = (0..4).map(|_| other_peer(server)).collect();
     let mut strangers: Vec<_> = (0..2).map(|_| Peer::connect(server.local_addr())).collect();
-    strangers.iter_mut().for_each(|peer| peer.send(&establishment(&Key::from_bytes([3; 32]))));
-    strangers.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
+    for peer in &mut strangers {
+        peer.send(&establishment(&Key::from_bytes([3; 32])));
+    }
+    assert_all_closed(&mut strangers);
     assert!(server.keys().withdraw("other"));
-    peers.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
+    assert_all_closed(&mut peers);
     server.keys().add("other", &other_key()).expect("a name that is free");
     let mut silent: Vec<_> = (0..=MOST).map(|_| Peer::connect(server.local_addr())).collect();
-    silent.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
+    assert_all_closed(&mut silent);
 }
 
 fn log_through_itself(turn: &Turn, server: &ServerHandle, timeout: Duration) {
@@ -194,7 +197,7 @@ fn a_panic_at_a_withdrawn_key_closes_every_connection_under_it_all_the_same() {
     turn.logs(Logs::PanicsAt("its key was withdrawn"));
     // It may be this thread that logs.
     let _ = catch_unwind(AssertUnwindSafe(|| server.keys().withdraw("other")));
-    peers.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
+    assert_all_closed(&mut peers);
     eventually("all are counted", || server.stats().withdrawn == 6);
     assert!(turn.done() > 0);
     others.iter_mut().for_each(Peer::assert_served);
@@ -226,7 +229,7 @@ fn a_panic_about_a_worker_in_a_handler_does_not_spare_the_other_workers_connecti
     eventually("it blocks", || blocks.load(SeqCst));
     turn.logs(Logs::PanicsAt("its key was withdrawn"));
     assert!(catch_unwind(AssertUnwindSafe(|| server.keys().withdraw("other"))).is_err());
-    peers.iter_mut().for_each(|peer| _ = peer.assert_closed_in_silence());
+    assert_all_closed(&mut peers);
     is_released.store(true, SeqCst);
     assert_eq!(blocked.response().as_deref(), Some(&b"block"[..]));
     assert_eq!(server.stats().withdrawn, 6);

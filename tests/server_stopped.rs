@@ -144,9 +144,17 @@ fn connected(server: &mut ChildServer, count: usize) -> Vec<Peer> {
 
 fn established(server: &mut ChildServer, count: usize) -> Vec<Peer> {
     let mut peers = connected(server, count);
-    peers.iter_mut().for_each(|peer| peer.send(&establishment(&key())));
-    peers.iter_mut().for_each(|peer| assert_eq!(peer.receive(1), [0xFF]));
+    for peer in &mut peers {
+        peer.send(&establishment(&key()));
+    }
+    assert_accepted(&mut peers);
     peers
+}
+
+fn assert_accepted(peers: &mut [Peer]) {
+    for peer in peers {
+        assert_eq!(peer.receive(1), [0xFF]);
+    }
 }
 
 fn crowd() -> usize {
@@ -209,7 +217,7 @@ fn establishments_that_came_while_the_process_was_stopped_are_accepted() {
         |limit| [PATIENCE, limit],
         |server, _| connected(server, crowd()),
         |peer| peer.send(&establishment(&key())),
-        |_, peers| peers.iter_mut().for_each(|peer| assert_eq!(peer.receive(1), [0xFF])),
+        |_, peers| assert_accepted(peers),
     );
 }
 
@@ -252,7 +260,9 @@ fn time_in_which_the_process_was_stopped_does_not_count_as_a_drain() {
         |server, drain| {
             let mut peers = established(server, crowd());
             // A message that has begun is waited for.
-            peers.iter_mut().for_each(|peer| peer.send(&header));
+            for peer in &mut peers {
+                peer.send(&header);
+            }
             server.ask(&format!("drain {}", drain.as_millis()));
             peers
         },
@@ -271,7 +281,8 @@ fn a_peer_that_always_has_more_to_read_is_closed_at_its_lifetime() {
     let addr = server.local_addr();
     // A frame that never ends, slow and fast, and more of what counts for nothing than one turn takes.
     let endless: &[u8] = &[1, 0, 0, 0, 0, 0, 0xF0, 0, 0];
-    let ways: [(_, &[u8], _); 3] = [(endless, &[0], 5), (endless, &[0], 0), (&[], &[9; 64 << 10], 0)];
+    let nothing = vec![9; 64 << 10];
+    let ways: [(_, &[u8], _); 3] = [(endless, &[0], 5), (endless, &[0], 0), (&[], &nothing, 0)];
     thread::scope(|scope| {
         for (start, piece, pause) in ways {
             scope.spawn(move || {

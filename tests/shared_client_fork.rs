@@ -3,43 +3,14 @@
 //! A file of its own, since the processes that it forks have all that the other tests of a file have.
 
 #![cfg(target_os = "linux")]
-#![allow(unsafe_code, reason = "the standard library has no fork")]
 
 mod common;
-
-use std::time::{Duration, Instant};
+#[path = "common/fork.rs"]
+mod fork;
 
 use common::{PATIENCE, echo_server, key, server};
 use falcotcp_sync::Client;
-
-unsafe extern "C" {
-    safe fn fork() -> i32;
-    fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
-    safe fn kill(pid: i32, signal: i32) -> i32;
-    safe fn _exit(status: i32) -> !;
-}
-
-const WITHOUT_WAITING: i32 = 1;
-
-/// Runs `child` in a forked process; whether all that it asked for was so, before its time was over.
-fn holds_in_a_fork(child: impl FnOnce() -> bool) -> bool {
-    let pid = fork();
-    assert!(pid >= 0);
-    if pid == 0 {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-        _exit(i32::from(!outcome.unwrap_or(false)));
-    }
-    let begun = Instant::now();
-    let mut status = 0;
-    // SAFETY: `status` lives longer than the call.
-    while unsafe { waitpid(pid, &raw mut status, WITHOUT_WAITING) } != pid {
-        if begun.elapsed() > PATIENCE {
-            kill(pid, 9);
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    status == 0
-}
+use fork::holds_in_a_fork;
 
 /// One test, so that nothing else runs while it forks.
 #[test]

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -72,6 +72,34 @@ fn no_message_is_lost_or_executed_twice_while_servers_are_replaced() {
                 Ok(sent)
             }));
         }
+        clients.push(scope.spawn(move || {
+            let mut client = builder().connect(addr)?;
+            let mut sent = 0;
+            while !is_over.load(SeqCst) {
+                let messages: Vec<_> = (0..200).map(|_| message()).collect();
+                let answers = client.messages(&messages)?;
+                for (answer, message) in answers.into_iter().zip(messages) {
+                    assert_eq!(answer?, message);
+                    sent += 1;
+                }
+            }
+            Ok(sent)
+        }));
+        clients.push(scope.spawn(move || {
+            let mut client = builder().connect(addr)?;
+            let mut pipeline = client.pipelined();
+            let mut in_flight = VecDeque::new();
+            let mut sent = 0;
+            loop {
+                while in_flight.len() < 20 && !is_over.load(SeqCst) {
+                    in_flight.push_back(message());
+                    pipeline.send(in_flight.back().expect("a message"))?;
+                }
+                let Some(message) = in_flight.pop_front() else { return Ok(sent) };
+                assert_eq!(pipeline.receive()?, Some(&message[..]));
+                sent += 1;
+            }
+        }));
         for _ in 0..4 {
             thread::sleep(Duration::from_millis(100));
             let replacement = serve(addr, &executed);

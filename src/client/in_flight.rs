@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Instant;
 
 use super::link::Link;
 use super::settings::Settings;
-use crate::protocol::{ClientEvent, EMPTY_RESPONSE, RESPONSE_HEADER, SEAL_OVERHEAD, decode_response};
+use crate::protocol::{
+    ClientEvent, EMPTY_RESPONSE, RESPONSE_HEADER, SEAL_OVERHEAD, TAG_LENGTH, decode_response,
+};
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
 
@@ -20,7 +22,6 @@ const MOST_UNASKED: usize = 8 << 10;
 /// The types of forward-secret frames that end a message's wait: response, rejection and goodbye.
 const ANSWERS: RangeInclusive<u8> = 1..=3;
 
-#[derive(Debug)]
 pub(super) struct InFlight {
     settings: Settings,
     pub(super) input: ReadBuffer,
@@ -34,12 +35,22 @@ pub(super) struct InFlight {
 }
 
 /// A message whose result has not been given yet.
-#[derive(Debug)]
 enum Pending {
-    /// Its frame lies between these positions of what is sent.
-    Sealed { start: u64, end: u64 },
+    /// Its frame lies between these positions of what is sent. It is kept if it may have to go out on another link.
+    Sealed { start: u64, end: u64, message: Option<Box<[u8]>> },
     /// It was not sent, being over the limit.
     TooLarge { size: u64, limit: u64 },
+}
+
+/// The result of a message.
+pub(super) enum Outcome {
+    /// A response, which is this part of the input.
+    Response(Range<usize>),
+    Rejected,
+    TooLarge {
+        size: u64,
+        limit: u64,
+    },
 }
 
 /// What stands at the start of the input.
@@ -81,9 +92,22 @@ impl InFlight {
         self.failed.is_some()
     }
 
-    /// Forgets it, for another link.
-    pub(super) fn recover(&mut self) {
+    /// Forgets what ended the link, for another one on which what is in flight goes out again.
+    pub(super) fn recover(&mut self, link: &mut Link) -> Result<(), Error> {
         self.failed = None;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        for pending in std::mem::take(&mut self.pending) {
+            match pending {
+                Pending::Sealed { message: Some(message), .. } => match self.seal(link, &message) {
+                    Err(Error::TooLarge { size, limit, .. }) => self.push_too_large(size, limit),
+                    outcome => outcome?,
+                },
+                pending => self.pending.push_back(pending),
+            }
+        }
+        Ok(())
     }
 
     /// What the caller has taken its time for is not the server's.
@@ -102,7 +126,7 @@ impl InFlight {
     }
 
     pub(super) fn seal(&mut self, link: &mut Link, message: &[u8]) -> Result<(), Error> {
-        if self.failed.is_some() {
+        if self.failed.is_some() && !self.may_send_again() {
             return Err(self.failure(link));
         }
         let (size, limit) = (message.len() as u64, link.max_message_size(&self.settings));
@@ -110,11 +134,22 @@ impl InFlight {
         if size > limit {
             return Err(too_large);
         }
+        let is_kept = self.settings.reconnect && link.session.is_forward_secret();
+        let kept = is_kept.then(|| message.into());
+        if self.may_send_again() {
+            self.pending.push_back(Pending::Sealed { start: u64::MAX, end: u64::MAX, message: kept });
+            return Ok(());
+        }
         link.is_pipelined = true;
         let start = link.unsent.end();
         link.session.send(message, &mut link.unsent.bytes).map_err(|_| too_large)?;
-        self.pending.push_back(Pending::Sealed { start, end: link.unsent.end() });
+        self.pending.push_back(Pending::Sealed { start, end: link.unsent.end(), message: kept });
         Ok(())
+    }
+
+    /// Whether the server has said goodbye, and what it did not take up is to go out on another link.
+    pub(super) fn may_send_again(&self) -> bool {
+        self.settings.reconnect && self.failed.as_ref().is_some_and(Error::is_goodbye)
     }
 
     /// Sends what is sealed.
@@ -147,6 +182,11 @@ impl InFlight {
                 Err(error) => {
                     self.failed = Some(self.settings.io_error(Phase::Send, error));
                     self.collect(link);
+                    if self.settings.reconnect && self.is_goodbye_there(link) {
+                        // It comes behind the results that have arrived.
+                        self.failed = None;
+                        return Ok(());
+                    }
                     return if self.are_all_answered(link) { Ok(()) } else { Err(self.failure(link)) };
                 }
             }
@@ -157,17 +197,13 @@ impl InFlight {
     /// The next result, if it is there. `None` with [`Look::Wait`] says that nothing is in flight.
     ///
     /// An error of the outer kind says that the link is over, and comes after all that has arrived on it.
-    pub(super) fn take(
-        &mut self,
-        link: Option<&mut Link>,
-        look: Look,
-    ) -> Result<Option<Result<&[u8], Error>>, Error> {
+    pub(super) fn take(&mut self, link: Option<&mut Link>, look: Look) -> Result<Option<Outcome>, Error> {
         self.release();
         let start = match self.pending.front() {
             None => return Ok(None),
             Some(&Pending::TooLarge { size, limit }) => {
                 self.pending.pop_front();
-                return Ok(Some(Err(Error::TooLarge { phase: Phase::Send, size, limit })));
+                return Ok(Some(Outcome::TooLarge { size, limit }));
             }
             Some(Pending::Sealed { start, .. }) => *start,
         };
@@ -196,26 +232,26 @@ impl InFlight {
             }
         }
         self.deadline = None;
-        match link.session.receive(self.input.filled_mut(), now) {
+        let (taken, outcome) = match link.session.receive(self.input.filled_mut(), now) {
+            Ok((taken, ClientEvent::Response(text))) => {
+                let end = taken - TAG_LENGTH;
+                (taken, Outcome::Response(end - text.len()..end))
+            }
             Ok((_, ClientEvent::Goodbye)) => {
                 self.failed = Some(Error::GOODBYE);
-                Err(Error::GOODBYE)
+                return Err(Error::GOODBYE);
             }
-            Ok((taken, event)) => {
-                self.given = taken;
-                self.pending.pop_front();
-                Ok(Some(match event {
-                    ClientEvent::Response(text) => Ok(&*text),
-                    _ => Err(Error::Rejected),
-                }))
-            }
+            Ok((taken, _)) => (taken, Outcome::Rejected),
             Err(fault) => {
                 // Nothing behind it can be used.
                 let error = self.settings.error(Phase::Receive, fault);
                 self.failed = Some(error.clone());
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        self.given = taken;
+        self.pending.pop_front();
+        Ok(Some(outcome))
     }
 
     /// Reads once; says whether there was something.
@@ -298,19 +334,31 @@ impl InFlight {
 
     /// How many responses have arrived and were not given. One that can't be used counts as one.
     fn arrived(&self, link: &Link) -> usize {
+        self.answers(link).count()
+    }
+
+    /// The answers that have arrived and were not given.
+    fn answers<'a>(&'a self, link: &'a Link) -> impl Iterator<Item = &'a [u8]> {
         let mut rest = self.input.filled();
-        let mut count = 0;
-        loop {
-            let frame_length = match self.frame(link, rest) {
-                Frame::Missing(_) => return count,
-                Frame::Answer(frame_length) => {
-                    count += 1;
-                    frame_length
+        std::iter::from_fn(move || {
+            loop {
+                let (frame_length, is_answer) = match self.frame(link, rest) {
+                    Frame::Missing(_) => return None,
+                    Frame::Answer(frame_length) => (frame_length, true),
+                    Frame::Other(frame_length) => (frame_length, false),
+                };
+                let frame;
+                (frame, rest) = rest.split_at(frame_length);
+                if is_answer {
+                    return Some(frame);
                 }
-                Frame::Other(frame_length) => frame_length,
-            };
-            rest = &rest[frame_length..];
-        }
+            }
+        })
+    }
+
+    /// Whether the server has said what it took up, behind some answers. Only what opens is believed, in its turn.
+    fn is_goodbye_there(&self, link: &Link) -> bool {
+        link.session.is_forward_secret() && self.answers(link).any(|frame| frame[0] == *ANSWERS.end())
     }
 
     fn are_all_answered(&self, link: &Link) -> bool {
@@ -344,7 +392,7 @@ impl InFlight {
     /// Where the frames of messages without a result lie.
     fn sealed(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.pending.iter().filter_map(|pending| match pending {
-            Pending::Sealed { start, end } => Some((*start, *end)),
+            Pending::Sealed { start, end, .. } => Some((*start, *end)),
             Pending::TooLarge { .. } => None,
         })
     }

@@ -5,11 +5,15 @@ use std::mem;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::debug;
+
 use super::handle::Client;
-use super::in_flight::{InFlight, Look};
+use super::in_flight::{InFlight, Look, Outcome};
 use super::link::Link;
-use crate::Error;
+use super::reconnect::Backoff;
+use super::settings::LOG;
 use crate::read_buffer::ReadBuffer;
+use crate::{Error, Phase};
 
 /// Sealed messages are collected up to about this many bytes before they are sent together.
 const BATCH: usize = 64 << 10;
@@ -44,7 +48,8 @@ impl Client {
     /// [`keep_alive`](crate::ClientBuilder::keep_alive) also while the iterator or `each` is at work, or what is
     /// collected is sent. Without it, a single call of either can outlast the connection's lifetime: what had arrived
     /// is given all the same, and then comes the error, or with [`reconnect`](crate::ClientBuilder::reconnect) and
-    /// nothing in flight, a new connection.
+    /// nothing in flight, a new connection. With it, messages are also kept until they are answered in a forward-secret
+    /// session, and what the server's goodbye says was not taken up is sent on a new connection.
     ///
     /// While the iterator is at work nothing can be given. One whose messages follow from earlier results may give
     /// `None` as long as it has none, if it can go on afterwards: it is asked again after results, and the end is a
@@ -143,7 +148,8 @@ impl Pipeline<'_> {
     /// message, for `request_timeout` at the most, and reads meanwhile if it has to.
     ///
     /// When nothing is in flight, [`reconnect`](crate::ClientBuilder::reconnect) does what it does for
-    /// [`Client::message`].
+    /// [`Client::message`]. After a forward-secret session's goodbye, the call that receives it connects anew and sends
+    /// what was not taken up.
     ///
     /// # Errors
     /// - [`Error::TooLarge`] in [`Phase::Send`](crate::Phase::Send): over `max_message_size`; nothing was sent and all
@@ -254,12 +260,41 @@ impl Pipeline<'_> {
         Ok(())
     }
 
+    /// The next result. What a goodbye says was not taken up goes out again first, if that is wanted.
     fn take(&mut self, look: Look) -> Result<Option<Result<&[u8], Error>>, Error> {
-        let connection = &mut self.client.connection;
-        connection.reclaim();
-        let outcome = self.in_flight.take(connection.link.as_mut(), look);
-        connection.park();
-        outcome
+        let mut again = None;
+        let outcome = loop {
+            let connection = &mut self.client.connection;
+            connection.reclaim();
+            let outcome = self.in_flight.take(connection.link.as_mut(), look);
+            connection.park();
+            match outcome {
+                Err(error) if self.in_flight.may_send_again() => {
+                    let settings = &self.client.connection.settings;
+                    let (deadline, backoff) =
+                        again.get_or_insert_with(|| (settings.deadline(), Backoff::new()));
+                    if !backoff.pause(*deadline) {
+                        return Err(error);
+                    }
+                    debug!(target: LOG, "the server said goodbye before messages were processed: sending them again");
+                    self.send_again(*deadline)?;
+                }
+                outcome => break outcome?,
+            }
+        };
+        Ok(outcome.map(|outcome| match outcome {
+            Outcome::Response(part) => Ok(&self.in_flight.input.filled()[part]),
+            Outcome::Rejected => Err(Error::Rejected),
+            Outcome::TooLarge { size, limit } => Err(Error::TooLarge { phase: Phase::Send, size, limit }),
+        }))
+    }
+
+    fn send_again(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.client.connection.unpark();
+        self.client.connection.link = None;
+        let outcome = self.renew(deadline);
+        self.client.connection.park();
+        outcome.and_then(|()| self.with_link(|in_flight, link| in_flight.flush(link, true)))
     }
 
     /// Seals a message, on a new link if nothing is in flight and that is wanted. Returns how many bytes are held.
@@ -284,15 +319,23 @@ impl Pipeline<'_> {
         connection.unpark();
         if in_flight.has_failed() || connection.link.as_ref().is_some_and(|link| !link.unsent.is_empty()) {
             connection.link = None;
-            in_flight.recover();
         }
+        self.renew(self.client.connection.settings.deadline())
+    }
+
+    /// Sees to it that there is a link on which nothing that arrives is old, and seals on it what is in flight.
+    fn renew(&mut self, deadline: Instant) -> Result<(), Error> {
+        let (connection, in_flight) = (&mut self.client.connection, &mut self.in_flight);
         mem::swap(&mut connection.input, &mut in_flight.input);
-        let outcome = connection.make_ready(connection.settings.deadline());
+        let outcome = connection.make_ready(deadline);
         mem::swap(&mut connection.input, &mut in_flight.input);
-        if outcome.is_err() {
-            connection.link = None;
+        match (outcome, &mut connection.link) {
+            (Ok(()), Some(link)) => in_flight.recover(link),
+            (outcome, link) => {
+                *link = None;
+                outcome
+            }
         }
-        outcome
     }
 
     fn held(&self) -> usize {

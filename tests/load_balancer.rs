@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,25 +16,30 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 use common::{PATIENCE, eventually, key, server};
-use falcotcp_sync::{Client, Handler, Request, Response, ServerHandle};
+use falcotcp_sync::{Client, ForwardSecrecy, Handler, Request, Response, ServerHandle};
+use parking_lot::Mutex;
+
+/// How often each message was executed.
+type Executed = Arc<Mutex<HashMap<Vec<u8>, u32>>>;
 
 /// Answers with the peer's address as it sees it, and with the message.
-struct Who;
+struct Who(Executed);
 
 impl Handler for Who {
     fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
+        *self.0.lock().entry(request.message().to_vec()).or_default() += 1;
         write!(response, "{} ", request.peer()).expect("writing to memory");
         response.extend_from_slice(request.message());
     }
 }
 
-fn serve(addr: SocketAddr) -> ServerHandle {
+fn serve(addr: SocketAddr, executed: &Executed) -> ServerHandle {
     let mut bound = None;
     eventually("the port is free", || {
         bound = server(2).proxy_protocol_from([IpAddr::V4(Ipv4Addr::LOCALHOST)]).bind(addr).ok();
         bound.is_some()
     });
-    bound.expect("bound").spawn(Who).expect("spawning")
+    bound.expect("bound").spawn(Who(Arc::clone(executed))).expect("spawning")
 }
 
 /// A running `haproxy`, stopped and cleaned up after.
@@ -60,7 +66,8 @@ impl Balancer {
             writeln!(text, "  server s{number} {server} send-proxy-v2 check inter 100ms fall 1 rise 1")
                 .expect("text");
         }
-        let config = std::env::temp_dir().join(format!("falcotcp-haproxy-{}.cfg", std::process::id()));
+        let config =
+            std::env::temp_dir().join(format!("falcotcp-haproxy-{}-{}.cfg", std::process::id(), addr.port()));
         std::fs::write(&config, text).expect("writing the configuration");
         let child = Command::new("haproxy").arg("-db").arg("-f").arg(&config).stderr(Stdio::null()).spawn();
         let balancer = Self { child: child.expect("haproxy starts"), config, addr };
@@ -78,26 +85,44 @@ impl Drop for Balancer {
 }
 
 #[test]
-fn clients_behind_a_balancer_lose_nothing_when_a_server_stops_and_comes_back() {
+fn idempotent_clients_behind_a_balancer_lose_nothing_when_a_server_stops_and_comes_back() {
+    replace_both_servers(ForwardSecrecy::Off);
+}
+
+#[cfg(feature = "forward-secrecy")]
+#[test]
+fn behind_a_balancer_no_message_is_lost_or_executed_twice_when_a_server_stops_and_comes_back() {
+    let executed = replace_both_servers(ForwardSecrecy::Require);
+    assert!(executed.lock().values().all(|count| *count == 1));
+}
+
+/// Six clients send while one server stops and comes back, and then the other one. Only forward-secret sessions say what
+/// was not executed, so in classic ones the messages have to be idempotent.
+fn replace_both_servers(policy: ForwardSecrecy) -> Executed {
+    let executed = Executed::default();
     let any = "127.0.0.1:0".parse().expect("an address");
-    let (first, second) = (serve(any), serve(any));
+    let (first, second) = (serve(any, &executed), serve(any, &executed));
     let addrs = [first.local_addr(), second.local_addr()];
-    let Some(balancer) = Balancer::start(&addrs) else { return };
+    let Some(balancer) = Balancer::start(&addrs) else { return executed };
     let front = balancer.addr;
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
     let clients: Vec<_> = (0..6)
-        .map(|_| {
+        .map(|client_number| {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             thread::spawn(move || {
                 let builder = Client::builder(&key()).request_timeout(PATIENCE).reconnect(true);
-                let mut client = builder.connect(front).expect("connecting");
+                let mut client = builder.forward_secrecy(policy).connect(front).expect("connecting");
                 for number in 0u64.. {
                     if stop.load(SeqCst) {
                         return;
                     }
-                    let message = number.to_string();
-                    let answer = client.message_idempotent(message.as_bytes()).expect("an answer");
+                    let message = format!("{client_number}.{number}");
+                    let answer = match policy {
+                        ForwardSecrecy::Off => client.message_idempotent(message.as_bytes()),
+                        _ => client.message(message.as_bytes()),
+                    };
+                    let answer = answer.expect("an answer");
                     let own = client.local_addr().expect("connected");
                     assert_eq!(answer, format!("{own} {message}").into_bytes());
                     answered.fetch_add(1, SeqCst);
@@ -114,7 +139,7 @@ fn clients_behind_a_balancer_lose_nothing_when_a_server_stops_and_comes_back() {
     let report = first.shutdown(PATIENCE).expect("a report");
     assert_eq!(report.cut, 0);
     under_load("the second serves alone");
-    let first = serve(addrs[0]);
+    let first = serve(addrs[0], &executed);
     under_load("the first is back");
     let report = second.shutdown(PATIENCE).expect("a report");
     assert_eq!(report.cut, 0);
@@ -124,4 +149,5 @@ fn clients_behind_a_balancer_lose_nothing_when_a_server_stops_and_comes_back() {
     for client in clients {
         client.join().expect("no request failed");
     }
+    executed
 }

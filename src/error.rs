@@ -56,7 +56,11 @@ pub enum Error {
     /// was sent.
     Busy,
     /// What would wait was called on the thread that runs the callbacks of shared clients, where it would wait for itself.
-    InCallback,
+    InCallback {
+        /// [`Phase::Receive`] for a call that had been started, and whose answer is now thrown away; otherwise
+        /// [`Phase::Idle`].
+        phase: Phase,
+    },
     /// The client was closed by an earlier error, or by the caller; nothing of this call was sent. Connect again.
     Closed,
     /// The shared client was closed, or its last clone dropped, when the message was on the way: the server may have processed
@@ -151,6 +155,7 @@ impl Error {
             Self::TooLarge { phase, .. }
             | Self::TimedOut { phase, .. }
             | Self::ClosedByServer { phase }
+            | Self::InCallback { phase }
             | Self::Io { phase, .. } => match (self, phase) {
                 (Self::TooLarge { .. }, Phase::Send) => false,
                 (_, phase) => matches!(phase, Phase::Send | Phase::Receive),
@@ -168,10 +173,10 @@ impl Error {
             Self::TimedOut { phase, .. }
             | Self::TooLarge { phase, .. }
             | Self::ClosedByServer { phase }
+            | Self::InCallback { phase }
             | Self::Io { phase, .. } => Some(*phase),
             Self::Closed
             | Self::Busy
-            | Self::InCallback
             | Self::Stopped
             | Self::InvalidKey { .. }
             | Self::KeyFile { .. }
@@ -243,7 +248,7 @@ impl Error {
             Self::Unasked => f.write_str("bytes arrived that answer no message; connection closed"),
             Self::ClosedByServer { phase } => write!(f, "the server closed the connection ({phase}): connect again"),
             Self::Busy => f.write_str("as many calls are in flight as max_in_flight allows: wait, or raise it"),
-            Self::InCallback => f.write_str("a callback of a shared client must not wait: start another call, or use a thread"),
+            Self::InCallback { .. } => f.write_str("a callback of a shared client must not wait: start another call, or use a thread"),
             Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
             Self::ClosedInFlight => f.write_str("the shared client was closed by its owner while the message was on the way"),
             Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
@@ -285,7 +290,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Refused => io::ErrorKind::ConnectionRefused,
-            Error::Rejected | Error::InCallback => io::ErrorKind::Other,
+            Error::Rejected | Error::InCallback { .. } => io::ErrorKind::Other,
             Error::Busy => io::ErrorKind::WouldBlock,
             Error::NotForwardSecret => io::ErrorKind::Unsupported,
             Error::TimedOut { .. } => io::ErrorKind::TimedOut,
@@ -338,6 +343,7 @@ mod tests {
             all.push(Error::TimedOut { phase, limit });
             all.push(Error::TooLarge { phase, size: 2, limit: 1 });
             all.push(Error::ClosedByServer { phase });
+            all.push(Error::InCallback { phase });
             all.push(Error::Io { phase, source: source() });
         }
         all

@@ -148,10 +148,10 @@ fn waiting_in_a_callback_is_an_error_and_starting_is_not() {
         let _ = sender.send((message, ping, waited, timed, busy));
     });
     let (message, ping, waited, timed, busy) = receiver.recv_timeout(PATIENCE).expect("the callback runs");
-    assert!(matches!(message, Err(Error::InCallback)), "{message:?}");
-    assert!(matches!(ping, Err(Error::InCallback)), "{ping:?}");
+    assert!(matches!(message, Err(Error::InCallback { phase: Phase::Idle })), "{message:?}");
+    assert!(matches!(ping, Err(Error::InCallback { phase: Phase::Idle })), "{ping:?}");
     let waited = waited.unwrap_err();
-    assert!(matches!(waited, Error::InCallback), "{waited:?}");
+    assert!(matches!(waited, Error::InCallback { phase: Phase::Receive }), "{waited:?}");
     assert!(timed.is_err(), "{timed:?}");
     assert!(matches!(busy, Err(Error::Busy)), "{busy:?}");
     open.send(()).expect("the gate");

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::client::Shared;
 use super::driver;
 use super::slot::Slot;
-use crate::Error;
 use crate::protocol::later;
+use crate::{Error, Phase};
 
 /// A call in flight of a [`SharedClient`](crate::SharedClient): wait for its result on any thread, await it in any executor, or
 /// give it to a callback.
@@ -46,7 +46,7 @@ impl Call {
     /// Those of [`Client::message`](crate::Client::message); [`Error::InCallback`] on the client's own thread.
     pub fn wait(self) -> Result<Vec<u8>, Error> {
         if driver::is_this_thread() {
-            return self.slot.take().unwrap_or(Err(Error::InCallback));
+            return self.slot.take().unwrap_or(Err(Error::InCallback { phase: Phase::Receive }));
         }
         match self.client.wait(&self.slot, self.deadline) {
             Some(outcome) => outcome,

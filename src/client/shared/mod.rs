@@ -34,7 +34,7 @@ pub(super) use self::client::SharedSettings;
 use self::begin::Begin;
 use self::client::Shared;
 use super::connection::Connection;
-use crate::Error;
+use crate::{Error, Phase};
 
 /// A connection that any number of threads share; clones are the same client. Made by
 /// [`ClientBuilder::connect_shared`](crate::ClientBuilder::connect_shared).
@@ -107,7 +107,7 @@ impl SharedClient {
 
     fn message_with(&self, message: &[u8], is_idempotent: bool) -> Result<Vec<u8>, Error> {
         if driver::is_this_thread() {
-            return Err(Error::InCallback);
+            return Err(Error::InCallback { phase: Phase::Idle });
         }
         let shared = &self.handle.0;
         let deadline = self.deadline();
@@ -155,7 +155,7 @@ impl SharedClient {
     /// Those of [`Client::ping`](crate::Client::ping); [`Error::InCallback`] on the client's own thread.
     pub fn ping(&self) -> Result<(), Error> {
         if driver::is_this_thread() {
-            return Err(Error::InCallback);
+            return Err(Error::InCallback { phase: Phase::Idle });
         }
         self.handle.0.ping(self.deadline())
     }

@@ -14,6 +14,7 @@ use super::state::{Reader, State};
 use crate::client::reconnect::Backoff;
 use crate::client::settings::LOG;
 use crate::protocol::later;
+use crate::unwind::contained;
 use crate::{Error, Phase};
 
 /// However short the lifetime is that a server names, its clients do not burn a processor.
@@ -140,7 +141,8 @@ impl Shared {
                 Err(error) => error,
             };
             if error.may_pass() && backoff.pause(deadline) {
-                debug!(target: LOG, "connecting again after a pause: {error}");
+                // A logger's panic must not leave the client without anybody who connects.
+                contained(|| debug!(target: LOG, "connecting again after a pause: {error}"));
                 continue;
             }
             let mut state = self.state.lock();

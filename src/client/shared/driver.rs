@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 // Those of `std`, since a forked child may find threads of its parent waiting here: see `keep_alive`.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -36,12 +37,19 @@ struct Driver {
     process: u32,
     registry: Registry,
     waker: Arc<Waker>,
-    clients: HashMap<Token, Weak<dyn Driven>>,
+    clients: HashMap<Token, Entry>,
     /// Clients, also those that are not attached yet. The thread ends with the last.
     registrations: usize,
     next_token: usize,
     /// Callbacks to run, of calls that other threads completed.
     notices: Vec<Notice>,
+}
+
+struct Entry {
+    client: Weak<dyn Driven>,
+    is_woken: Arc<AtomicBool>,
+    /// When to look at it though nothing happens.
+    due: Option<Instant>,
 }
 
 thread_local! {
@@ -63,11 +71,13 @@ pub(super) struct Registration {
     pub(super) token: Token,
     pub(super) registry: Registry,
     waker: Arc<Waker>,
+    is_woken: Arc<AtomicBool>,
 }
 
 impl Registration {
-    /// Makes the thread look at its clients' deadlines anew.
+    /// Makes the thread look at the client anew.
     pub(super) fn wake(&self) {
+        self.is_woken.store(true, SeqCst);
         // It fails only when the system is out of memory; the thread goes on when something else wakes it.
         let _ = self.waker.wake();
     }
@@ -96,14 +106,16 @@ pub(super) fn register() -> io::Result<Registration> {
     let token = Token(driver.next_token);
     driver.next_token += 1;
     driver.registrations += 1;
-    Ok(Registration { token, registry, waker: Arc::clone(&driver.waker) })
+    let waker = Arc::clone(&driver.waker);
+    Ok(Registration { token, registry, waker, is_woken: Arc::new(AtomicBool::new(false)) })
 }
 
 impl Registration {
     /// Lets the thread see to the client.
     pub(super) fn attach(&self, client: Weak<dyn Driven>) {
         if let Some(driver) = driver().as_mut() {
-            driver.clients.insert(self.token, client);
+            let is_woken = Arc::clone(&self.is_woken);
+            driver.clients.insert(self.token, Entry { client, is_woken, due: None });
         }
         self.wake();
     }
@@ -163,17 +175,37 @@ fn run(mut poll: Poll) {
                 *driver = None;
                 return;
             }
-            let clients: Vec<_> = this.clients.values().filter_map(Weak::upgrade).collect();
-            (clients, std::mem::take(&mut this.notices))
+            (this.take_due(&events), std::mem::take(&mut this.notices))
         };
         run_callbacks(notices);
-        let mut next: Option<Instant> = None;
-        for client in &clients {
+        for (token, client) in clients {
             let (due, notices) = client.drive();
-            next = next.into_iter().chain(due).min();
+            if let Some(this) = driver().as_mut()
+                && let Some(entry) = this.clients.get_mut(&token)
+            {
+                entry.due = due;
+            }
             run_callbacks(wake(notices));
         }
+        let next =
+            driver().as_ref().and_then(|this| this.clients.values().filter_map(|entry| entry.due).min());
         timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
+    }
+}
+
+impl Driver {
+    /// The clients that something happened to, or whose time has come.
+    fn take_due(&mut self, events: &Events) -> Vec<(Token, Arc<dyn Driven>)> {
+        let now = Instant::now();
+        for event in events {
+            if let Some(entry) = self.clients.get_mut(&event.token()) {
+                entry.due = Some(now);
+            }
+        }
+        let is_due =
+            |entry: &Entry| entry.is_woken.swap(false, SeqCst) || entry.due.is_some_and(|due| due <= now);
+        let due = self.clients.iter().filter(|(_, entry)| is_due(entry));
+        due.filter_map(|(token, entry)| Some((*token, entry.client.upgrade()?))).collect()
     }
 }
 

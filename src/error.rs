@@ -55,7 +55,8 @@ pub enum Error {
     /// As many calls of the shared client are in flight as [`max_in_flight`](crate::ClientBuilder::max_in_flight) allows; nothing
     /// was sent.
     Busy,
-    /// What would wait was called on the thread that runs the callbacks of shared clients, where it would wait for itself.
+    /// What would wait was called on a thread that sees to shared clients, in a callback or a logger, where it would wait for
+    /// itself.
     InCallback {
         /// [`Phase::Receive`] for a call that had been started, and whose answer is now thrown away; otherwise
         /// [`Phase::Idle`].

@@ -106,6 +106,7 @@ impl Shared {
 
     /// Connects as long as calls wait for that.
     fn connect(self: Arc<Self>) {
+        driver::count_this_thread();
         let mut backoff = Backoff::new();
         loop {
             let deadline = {

@@ -56,9 +56,14 @@ thread_local! {
     static IS_DRIVER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the caller is the thread itself, which must not wait for what it does.
+/// Whether the caller is the thread itself, or one that connects: they must not wait for what they do.
 pub(super) fn is_this_thread() -> bool {
     IS_DRIVER.with(Cell::get)
+}
+
+/// Whoever is called from here on, as a logger, must not wait for a shared client.
+pub(super) fn count_this_thread() {
+    IS_DRIVER.with(|is_driver| is_driver.set(true));
 }
 
 fn driver() -> MutexGuard<'static, Option<Driver>> {
@@ -158,7 +163,7 @@ fn wake(notices: Vec<Notice>) -> Vec<Notice> {
 }
 
 fn run(mut poll: Poll) {
-    IS_DRIVER.with(|is_driver| is_driver.set(true));
+    count_this_thread();
     let mut events = Events::with_capacity(256);
     let mut timeout = Some(Duration::ZERO);
     loop {

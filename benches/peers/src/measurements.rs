@@ -32,6 +32,8 @@ pub(crate) enum Measurement {
     Growth,
 }
 
+/// Until the deadlines of all establishments are over, of which the server takes note one by one.
+const ESTABLISHED: Duration = Duration::from_secs(6);
 const BLOCKING_WORKERS: usize = 16;
 /// Paced: without a pause nearly all connections would soon be waiting for a sleeping handler, more than there are
 /// workers, and the measurement would only repeat that 16 workers who sleep 20 ms finish 800 requests a second. With it,
@@ -95,6 +97,7 @@ impl Measurements<'_> {
         let mut idle = contender.connect(&server, echo(self.idle_connections))?;
         idle.exchange_once(PATIENCE)?;
         let memory = server.resident_memory()?.saturating_sub(empty) as f64 / self.idle_connections as f64;
+        thread::sleep(ESTABLISHED);
         let used = processor_use(&server)?;
 
         let beside = Running { server, driver: Box::new(driver) };

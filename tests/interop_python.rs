@@ -15,10 +15,17 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use falcotcp_sync::{Client, Error, Key, Server, ServerHandle};
+use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Key, Server, ServerBuilder, ServerHandle};
 
 const KEY: [u8; 32] = *b"shared by both ends of the tests";
 const ANOTHER_KEY: [u8; 32] = *b"held by one end only, by mistake";
+
+/// The policies that also take classic sessions.
+const CLASSIC_TOO: &[ForwardSecrecy] = &[
+    ForwardSecrecy::Off,
+    #[cfg(feature = "forward-secrecy")]
+    ForwardSecrecy::Prefer,
+];
 
 const SIZES: [usize; 10] = [0, 1, 11, 12, 16, 28, 255, 256, 500, 1_000];
 
@@ -128,6 +135,43 @@ fn a_python_handlers_failure_is_a_rejected_message_after_which_our_client_goes_o
     let failed = client.message(b"fail");
     assert!(matches!(failed, Err(Error::Rejected)), "{failed:?}");
     assert_eq!(client.message(b"served").expect("a response"), b"devres");
+}
+
+#[test]
+fn classic_sessions_work_both_ways_where_no_end_requires_another() {
+    let Some(python) = Python::find() else { return };
+    let published = python.server();
+    for policy in CLASSIC_TOO {
+        let server = builder().forward_secrecy(*policy).bind("127.0.0.1:0").expect("a free port");
+        let server = server.spawn(reversed).expect("threads");
+        let mut theirs = python.client(&server, &KEY).expect("established");
+        assert_eq!(theirs.message(b"served").expect("a response"), b"devres");
+        assert_eq!(server.stats().established_classic, 1);
+
+        let ours = our_builder(&KEY).forward_secrecy(*policy);
+        // It reads one message at a time with a bare `recv`.
+        let shared = ours.clone().max_in_flight(1).connect_shared(published.addr).expect("established");
+        let calls = thread::scope(|scope| {
+            let call = || scope.spawn(|| shared.message(b"served").expect("a response"));
+            [call(), call()].map(|call| call.join().expect("no panic"))
+        });
+        assert_eq!(calls, [b"devres", b"devres"]);
+        drop(shared);
+        let mut ours = ours.connect(published.addr).expect("established");
+        assert!(!ours.is_forward_secret());
+        assert_eq!(ours.message(b"served").expect("a response"), b"devres");
+    }
+}
+
+#[cfg(feature = "forward-secrecy")]
+#[test]
+fn ends_that_require_forward_secrecy_refuse_the_package_and_say_why() {
+    let Some(python) = Python::find() else { return };
+    let server = builder().forward_secrecy(ForwardSecrecy::Require).bind("127.0.0.1:0").expect("a free port");
+    let server = server.spawn(reversed).expect("threads");
+    assert_eq!(python.client(&server, &KEY).err().as_deref(), Some("error AuthenticationError"));
+    let refused = our_builder(&KEY).forward_secrecy(ForwardSecrecy::Require).connect(python.server().addr);
+    assert!(matches!(refused, Err(Error::NotForwardSecret)), "{refused:?}");
 }
 
 /// The package's server sends an empty response to a connection that has been silent for 5 s.
@@ -281,10 +325,7 @@ struct PythonServer {
 
 impl PythonServer {
     fn connect(&self, key: &[u8; 32]) -> Result<Client, Error> {
-        Client::builder(&Key::from_bytes(*key))
-            .connect_timeout(PATIENCE)
-            .request_timeout(PATIENCE)
-            .connect(self.addr)
+        our_builder(key).connect(self.addr)
     }
 
     /// Passes over what the server prints until `found` holds.
@@ -301,8 +342,16 @@ impl PythonServer {
     }
 }
 
+fn our_builder(key: &[u8; 32]) -> ClientBuilder {
+    Client::builder(&Key::from_bytes(*key)).connect_timeout(PATIENCE).request_timeout(PATIENCE)
+}
+
+fn builder() -> ServerBuilder {
+    Server::builder(Key::from_bytes(KEY)).workers(2)
+}
+
 fn server<R: AsRef<[u8]>>(handler: impl Fn(&[u8]) -> R + Send + Sync + 'static) -> ServerHandle {
-    let server = Server::builder(Key::from_bytes(KEY)).workers(2).bind("127.0.0.1:0").expect("a free port");
+    let server = builder().bind("127.0.0.1:0").expect("a free port");
     server.spawn(handler).expect("threads")
 }
 

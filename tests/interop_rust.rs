@@ -8,10 +8,17 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use falcotcp_sync::{Client, Error, Key, Server, ServerHandle};
+use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Key, Server, ServerBuilder, ServerHandle};
 
 const KEY: [u8; 32] = *b"shared by both ends of the tests";
 const ANOTHER_KEY: [u8; 32] = *b"held by one end only, by mistake";
+
+/// The policies that also take classic sessions.
+const CLASSIC_TOO: &[ForwardSecrecy] = &[
+    ForwardSecrecy::Off,
+    #[cfg(feature = "forward-secrecy")]
+    ForwardSecrecy::Prefer,
+];
 
 /// Around the tag, the nonce, powers of two and usual buffers.
 const SIZES: [usize; 18] = [
@@ -147,9 +154,50 @@ fn our_client_with_another_key_is_refused_by_the_published_server() {
     assert!(matches!(refused, Err(Error::Refused)), "{refused:?}");
 }
 
-fn server<R: AsRef<[u8]>>(handler: impl Fn(&[u8]) -> R + Send + Sync + 'static) -> ServerHandle {
+#[test]
+fn the_published_client_gets_a_classic_session_from_servers_that_do_not_require_another() {
+    for policy in CLASSIC_TOO {
+        let server = builder().forward_secrecy(*policy).bind("127.0.0.1:0").expect("a free port");
+        let server = server.spawn(reversed).expect("threads");
+        let response = published_client(&server).message(b"served".to_vec()).expect("a response");
+        assert_eq!(response, b"devres");
+        assert_eq!(server.stats().established_classic, 1);
+    }
+}
+
+#[cfg(feature = "forward-secrecy")]
+#[test]
+fn the_published_client_is_refused_where_forward_secrecy_is_required() {
+    let server = builder().forward_secrecy(ForwardSecrecy::Require).bind("127.0.0.1:0").expect("a free port");
+    let server = server.spawn(reversed).expect("threads");
+    assert!(falcotcp::Client::new(&server.local_addr().to_string(), KEY).is_err());
+    wait_until("it is counted", || server.stats().unauthenticated == 1);
+}
+
+#[test]
+fn our_client_has_a_classic_session_with_the_published_server_unless_it_requires_another() {
+    for policy in CLASSIC_TOO {
+        let mut client =
+            our_builder().forward_secrecy(*policy).connect(published_server()).expect("established");
+        assert!(!client.is_forward_secret());
+        assert_eq!(client.message(b"served").expect("a response"), b"devres");
+    }
+}
+
+#[cfg(feature = "forward-secrecy")]
+#[test]
+fn our_client_that_requires_forward_secrecy_says_that_the_published_server_has_none() {
+    let refused = our_builder().forward_secrecy(ForwardSecrecy::Require).connect(published_server());
+    assert!(matches!(refused, Err(Error::NotForwardSecret)), "{refused:?}");
+}
+
+fn builder() -> ServerBuilder {
     common::end_if_hung(common::WHOLE_PROGRAM);
-    let server = Server::builder(Key::from_bytes(KEY)).workers(2).bind("127.0.0.1:0").expect("a free port");
+    Server::builder(Key::from_bytes(KEY)).workers(2)
+}
+
+fn server<R: AsRef<[u8]>>(handler: impl Fn(&[u8]) -> R + Send + Sync + 'static) -> ServerHandle {
+    let server = builder().bind("127.0.0.1:0").expect("a free port");
     server.spawn(handler).expect("threads")
 }
 
@@ -162,13 +210,13 @@ fn published_client(server: &ServerHandle) -> falcotcp::Client {
 }
 
 fn our_client() -> Client {
-    patient_client(published_server()).expect("established")
+    our_builder().connect(published_server()).expect("established")
 }
 
 /// A connection of the published server that says nothing holds up the others of its worker for a second, so one of
 /// several takes its time.
-fn patient_client(addr: SocketAddr) -> Result<Client, Error> {
-    Client::builder(&Key::from_bytes(KEY)).connect_timeout(PATIENCE).request_timeout(PATIENCE).connect(addr)
+fn our_builder() -> ClientBuilder {
+    Client::builder(&Key::from_bytes(KEY)).connect_timeout(PATIENCE).request_timeout(PATIENCE)
 }
 
 /// The one published server of this program, which reverses: it can't be stopped, and its threads spin while they
@@ -198,7 +246,7 @@ fn start_published_server(deadline: Instant) -> Option<SocketAddr> {
         let _ = failed.send(falcotcp::Server::new(addr.to_string(), KEY, handler, 2));
     });
     loop {
-        match (patient_client(addr), failure.try_recv()) {
+        match (our_builder().connect(addr), failure.try_recv()) {
             (Ok(_), Err(TryRecvError::Empty)) => return Some(addr),
             (Err(error), Err(TryRecvError::Empty)) => {
                 assert!(Instant::now() < deadline, "the published server is not up: {error}");

@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -93,9 +93,15 @@ fn a_server_without_descriptors_serves_on_waits_idly_and_recovers() {
     let server = ChildServer::start();
     let mut earlier = Peer::establish(server.addr);
     // Far more than there are descriptors: the operating system queues what is not accepted.
-    let mut crowd: Vec<Peer> = (0..2 * DESCRIPTORS).map(|_| Peer::connect(server.addr)).collect();
-    for peer in &mut crowd {
-        peer.stream.write_all(&establishment(&key())).expect("sending");
+    let mut crowd = Vec::new();
+    for _ in 0..2 * DESCRIPTORS {
+        let mut peer = Peer::connect(server.addr);
+        peer.send(&establishment(&key()));
+        // Until then it could be taken for a stranger, which makes room.
+        if crowd.len() < DESCRIPTORS / 2 {
+            assert_eq!(peer.receive(1), [0xFF]);
+        }
+        crowd.push(peer);
     }
     eventually("all descriptors are used", || server.open_descriptors() >= DESCRIPTORS);
     let before = server.ticks();
@@ -117,5 +123,19 @@ fn a_server_without_descriptors_serves_on_waits_idly_and_recovers() {
     late.assert_served();
     drop((earlier, late));
     eventually("descriptors are given back", || server.open_descriptors() < DESCRIPTORS - 20);
+    server.stop();
+}
+
+#[test]
+fn strangers_that_use_up_the_descriptors_make_room_for_clients() {
+    let server = ChildServer::start();
+    let mut earlier = Peer::establish(server.addr);
+    let silent: Vec<Peer> = (0..3 * DESCRIPTORS).map(|_| Peer::connect(server.addr)).collect();
+    eventually("all descriptors are used", || server.open_descriptors() >= DESCRIPTORS);
+    let mut clients: Vec<Peer> = (0..DESCRIPTORS / 4).map(|_| Peer::establish(server.addr)).collect();
+    for client in clients.iter_mut().chain([&mut earlier]) {
+        client.assert_served();
+    }
+    drop(silent);
     server.stop();
 }

@@ -319,11 +319,13 @@ fn batch(peer: &mut Peer, random: &mut Random) -> usize {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_at_once_and_room_is_used_again() {
+fn clients_beyond_the_limit_are_refused_and_room_is_used_again() {
     let server = echo_server(server(2).max_connections(3));
     let mut peers: Vec<_> = (0..3).map(|_| Peer::establish(server.local_addr())).collect();
     for _ in 0..5 {
-        Peer::connect(server.local_addr()).assert_closed_in_silence();
+        let mut further = Peer::connect(server.local_addr());
+        further.send(&establishment(&key()));
+        further.assert_closed_in_silence();
     }
     assert_eq!(server.stats().refused, 5);
     peers.pop();

@@ -280,3 +280,17 @@ fn behind_it_the_server_reads_on_for_a_second_unless_the_client_ends_before() {
     };
     assert!((0..5).any(|_| is_quick()), "the client's FIN ends it");
 }
+
+#[test]
+fn one_that_lost_the_last_place_before_its_first_frame_hears_that_nothing_was_done() {
+    let server = common::echo_server(server(2).max_connections(1));
+    let [mut ping, mut message] = [(); 2].map(|()| Peer::unproven(server.local_addr()));
+    let mut first = Peer::establish(server.local_addr());
+    ping.send(PING, b"");
+    assert_eq!(ping.rest(), [Pong, Goodbye(0), End]);
+    message.send(MESSAGE, b"for nobody");
+    assert_eq!(message.rest(), [Rejection(0), Goodbye(1), End]);
+    first.assert_served();
+    let stats = server.stats();
+    assert_eq!((stats.refused, stats.messages, stats.established_forward_secret), (2, 1, 1));
+}

@@ -112,7 +112,7 @@ const HANDSHAKE: Duration = Duration::from_millis(300);
 const MOST: usize = 12;
 
 fn server_with_two_keys(workers: usize) -> ServerHandle {
-    let builder = server(workers).accept_key("other", other_key()).max_connections(MOST);
+    let builder = server(workers).accept_key("other", other_key()).max_unestablished(MOST);
     echo_server(builder.handshake_timeout(HANDSHAKE))
 }
 

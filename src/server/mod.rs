@@ -40,6 +40,7 @@ use crate::protocol::{ForwardSecrecy, MESSAGE_HEADER, SEAL_OVERHEAD, SessionSett
 use crate::{Error, Key, Phase};
 use acceptor::listener;
 use connection::DeferralLimits;
+use shared::AdmissionLimits;
 use spawn::Settings;
 
 /// A server that has its address but does not serve yet: clients can connect and wait.
@@ -113,7 +114,7 @@ impl ServerBuilder {
                 keys: vec![(name, key)],
                 session: SessionSettings::default(),
                 workers: thread::available_parallelism().map_or(2, usize::from).max(2),
-                max_connections: 65_536,
+                admission: AdmissionLimits::default(),
                 deferral: DeferralLimits::default(),
                 #[cfg(feature = "proxy-protocol")]
                 proxies: Vec::new(),
@@ -190,10 +191,29 @@ impl ServerBuilder {
         self
     }
 
-    /// Connections that may be open at the same time; further ones are closed at once. Default: 65,536, beyond
-    /// which most systems' descriptors end anyway.
+    /// Established connections that may be open at the same time; a further client is [refused](Error::Refused). Others do
+    /// not count ([`max_unestablished`](Self::max_unestablished)), and neither do forward-secret sessions before their first
+    /// frame: until then they may be a recording. Default: 65,536, beyond which most systems' descriptors end anyway.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.settings.max_connections = connections;
+        self.settings.admission.established = connections;
+        self
+    }
+
+    /// Established connections that may be open at the same time from one IP address, behind a load balancer the true one
+    /// (`proxy_protocol_from`); a further client from there is [refused](Error::Refused). Default: none.
+    pub fn max_connections_per_peer(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.settings.admission.of_peer = connections.into();
+        self
+    }
+
+    /// Connections that may be open without being established: peers that have not shown that they hold a key, for no longer
+    /// than [`handshake_timeout`](Self::handshake_timeout). When there are so many, the oldest of them is closed for the next
+    /// one, so strangers keep nobody out who establishes at once. Default: 1,024.
+    ///
+    /// They need descriptors beside those of [`max_connections`](Self::max_connections). When there are none left, the oldest
+    /// stranger makes room as well.
+    pub fn max_unestablished(mut self, connections: usize) -> Self {
+        self.settings.admission.unestablished = connections;
         self
     }
 
@@ -266,7 +286,9 @@ impl ServerBuilder {
             ("write_timeout", !self.settings.session.write_timeout.is_zero(), "longer than zero"),
             ("max_deferred", self.settings.deferral.max_deferred > 0, "at least 1"),
             ("deferred_timeout", self.settings.deferral.timeout != Some(Duration::ZERO), "longer than zero"),
-            ("max_connections", self.settings.max_connections > 0, "at least 1"),
+            ("max_connections", self.settings.admission.established > 0, "at least 1"),
+            ("max_connections_per_peer", self.settings.admission.of_peer != Some(0), "at least 1"),
+            ("max_unestablished", self.settings.admission.unestablished > 0, "at least 1"),
             (
                 "max_message_size",
                 self.settings.session.max_message_size.checked_add(MESSAGE_HEADER + SEAL_OVERHEAD).is_some(),

@@ -9,7 +9,7 @@ use shuttle::{check_dfs, thread};
 
 use super::acceptor::watchdog::Watchdog;
 use super::connection::deferred::{Deferral, DeferralLimits, Outbox};
-use super::shared::{LoadGuard, StopPhase, Waker};
+use super::shared::{AdmissionLimits, LoadGuard, StopPhase, Waker};
 use super::worker::{Delivery, Mailbox, Pool};
 use crate::Key;
 use crate::keyring::Keyring;
@@ -22,7 +22,15 @@ fn pool() -> Arc<Pool> {
     keyring.add("key", &Key::from_bytes([1; 32])).unwrap();
     let echo = |message: &[u8]| message.to_vec();
     Arc::new(
-        Pool::new(2, Box::new(echo), DeferralLimits::default(), Arc::new(keyring), Waker::default()).unwrap(),
+        Pool::new(
+            2,
+            Box::new(echo),
+            AdmissionLimits::default(),
+            DeferralLimits::default(),
+            Arc::new(keyring),
+            Waker::default(),
+        )
+        .unwrap(),
     )
 }
 
@@ -104,7 +112,7 @@ fn the_watchdog_is_not_parked_while_a_worker_is_at_a_turn() {
     let model = || {
         let pool = pool();
         let loads = &pool.counters.loads;
-        let _two_connections = [LoadGuard::new(loads, 0), LoadGuard::new(loads, 0)];
+        let _two_connections = [1, 2].map(|id| LoadGuard::new(loads, id, 0));
         let mut watchdog = Watchdog::new(2);
         let begun = Instant::now();
         let tick = |watchdog: &mut Watchdog, ticks: u32| watchdog.tick(&pool, begun + SECOND * ticks);

@@ -11,7 +11,7 @@ use super::acceptor::{Acceptor, AcceptorSettings};
 use super::connection::DeferralLimits;
 use super::handle::{ServerHandle, ShutdownReport};
 use super::handler::Handler;
-use super::shared::LOG;
+use super::shared::{AdmissionLimits, LOG};
 use super::worker::{self, Pool};
 use crate::keyring::Keyring;
 use crate::protocol::{NonceSequence, SessionSettings};
@@ -23,7 +23,7 @@ pub(super) struct Settings {
     pub(super) keys: Vec<(String, Key)>,
     pub(super) session: SessionSettings,
     pub(super) workers: usize,
-    pub(super) max_connections: usize,
+    pub(super) admission: AdmissionLimits,
     pub(super) deferral: DeferralLimits,
     #[cfg(feature = "proxy-protocol")]
     pub(super) proxies: Vec<std::net::IpAddr>,
@@ -43,17 +43,18 @@ pub(super) fn spawn(
     }
     let workers = settings.workers;
     let deferral = DeferralLimits { max_bytes: settings.session.max_message_size, ..settings.deferral };
+    let admission = settings.admission;
     let session = (Arc::new(settings.session), Arc::clone(&keyring));
     let listener = mio::net::TcpListener::from_std(listener);
     let settings = AcceptorSettings {
-        max_connections: settings.max_connections,
         session,
         #[cfg(feature = "proxy-protocol")]
         proxies: settings.proxies,
     };
     let (acceptor, acceptor_waker) = Acceptor::new(listener, settings).map_err(failed)?;
     let nonces = (0..workers).map(|_| NonceSequence::new()).collect::<Result<Vec<_>, Error>>()?;
-    let pool = Arc::new(Pool::new(workers, handler, deferral, keyring, acceptor_waker).map_err(failed)?);
+    let pool =
+        Arc::new(Pool::new(workers, handler, admission, deferral, keyring, acceptor_waker).map_err(failed)?);
     let (weak, counters) = (Arc::downgrade(&pool), Arc::clone(&pool.counters));
     let acceptor = Some(start_threads(&pool, acceptor, nonces).map_err(failed)?);
     // Before anything is logged: a logger that panics must not leave a server that nobody can stop.

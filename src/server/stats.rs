@@ -8,12 +8,18 @@ use super::shared::Counters;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Connections that are open now.
+    /// Connections that are open now, established or not.
     pub open: usize,
+    /// Those of them that are not established: strangers, and peers that have not shown yet that they are none.
+    pub unestablished: usize,
     /// Connections that were accepted, also those that were refused afterwards.
     pub accepted: u64,
-    /// Connections that were closed at once because `max_connections` were open.
+    /// Connections of peers with a key that were closed because `max_connections` were established, or
+    /// `max_connections_per_peer` from their address.
     pub refused: u64,
+    /// Connections that were closed before they were established, to make room: for others beyond `max_unestablished`, or
+    /// for want of descriptors.
+    pub evicted: u64,
     /// Connections that were closed in silence: their establishment did not open or offered no session that was required, or
     /// a frame of a forward-secret session did not open.
     pub unauthenticated: u64,
@@ -65,9 +71,11 @@ impl Stats {
         let Counters { loads, awaited, server, workers } = counters;
         let mut stats = Self {
             open: loads.open(),
+            unestablished: loads.admission.unestablished(),
             deferred_now: awaited.get(),
             accepted: server.accepted.get(),
             refused: server.refused.get(),
+            evicted: server.evicted.get(),
             expired: server.expired.get(),
             cut: server.cut.get(),
             redealt: server.redealt.get(),

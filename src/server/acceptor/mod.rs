@@ -19,7 +19,6 @@ use self::rebalance::{Takers, rebalance};
 use self::watchdog::Watchdog;
 use super::connection::Connection;
 use super::handle::ShutdownReport;
-use super::handler::ConnectionId;
 use super::shared::{LOG, LoadGuard, StopPhase, Waker};
 use super::worker::{Delivery, Pool};
 use crate::keyring::Keyring;
@@ -49,12 +48,10 @@ pub(super) struct Acceptor {
     /// The queue of the operating system may hold more; it tells only of new ones.
     backlog: bool,
     pause: Option<Pause>,
-    full: bool,
 }
 
 /// What the acceptor gives to each connection, and when it refuses one.
 pub(super) struct AcceptorSettings {
-    pub(super) max_connections: usize,
     pub(super) session: (Arc<SessionSettings>, Arc<Keyring>),
     /// The load balancers, which announce the true peer.
     #[cfg(feature = "proxy-protocol")]
@@ -72,8 +69,7 @@ impl Acceptor {
         let poll = Poll::new()?;
         let waker = Waker::new(mio::Waker::new(poll.registry(), WAKER)?);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let acceptor =
-            Self { poll, listener, settings, connections: 0, backlog: true, pause: None, full: false };
+        let acceptor = Self { poll, listener, settings, connections: 0, backlog: true, pause: None };
         Ok((acceptor, waker))
     }
 
@@ -96,6 +92,7 @@ impl Acceptor {
             let _ = worker.join();
         }
         pool.linger();
+        contained(|| pool.floods.log_rest(Instant::now()));
         let counters = &pool.counters.server;
         let report = ShutdownReport { drained: counters.drained.get(), cut: counters.cut.get() };
         // With it goes the application's handler, whose drop may panic as well.
@@ -113,7 +110,9 @@ impl Acceptor {
             let retry = self.time_to_retry(now);
             ring(pool, now);
             let alarm = pool.alarm.promise(now);
-            let timeout = tick.into_iter().chain(retry).chain(alarm).min();
+            pool.floods.log_due(now);
+            let summary = pool.floods.next_summary().map(|at| at.saturating_duration_since(now));
+            let timeout = tick.into_iter().chain(retry).chain(alarm).chain(summary).min();
             self.wait(events, timeout);
             self.backlog |= events.iter().any(|event| event.token() == LISTENER);
             self.accept(pool);
@@ -162,22 +161,29 @@ impl Acceptor {
                     ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {
                         debug!(target: LOG, "a connection ended before it was accepted: {error}");
                     }
-                    _ => return self.pause(&error),
+                    _ => return self.pause(pool, &error),
                 },
             }
         }
     }
 
-    fn pause(&mut self, error: &io::Error) {
+    fn pause(&mut self, pool: &Pool, error: &io::Error) {
+        let now = Instant::now();
         let length = self.pause.as_ref().map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
-        let previous = self.pause.replace(Pause { ends: Instant::now() + length, length });
+        let previous = self.pause.replace(Pause { ends: now + length, length });
         if previous.is_none() {
-            warn!(target: LOG, "accepting failed, trying again until it works: {error}");
+            pool.floods.failed.record(now, &pool.clock, || {
+                warn!(target: LOG, "accepting failed, trying again until it works: {error}");
+            });
+        }
+        // It is for want of descriptors as a rule, and strangers have no better right to them than the next one.
+        if pool.counters.loads.admission.make_room() {
+            pool.wake_for_eviction();
         }
     }
 
     fn end_pause(&mut self) {
-        if self.pause.take().is_some() {
+        if self.pause.take().is_some_and(|pause| pause.length > FIRST_PAUSE) {
             info!(target: LOG, "accepting connections again");
         }
     }
@@ -186,25 +192,18 @@ impl Acceptor {
     fn assign(&mut self, pool: &Pool, stream: TcpStream, peer: SocketAddr) {
         let loads = &pool.counters.loads;
         pool.counters.server.accepted.add(1);
-        let open = loads.open();
-        if open >= self.settings.max_connections {
-            pool.counters.server.refused.add(1);
-            if !std::mem::replace(&mut self.full, true) {
-                warn!(target: LOG, "{peer}: refused, as are further ones while {open} connections are open");
-            }
-            return;
-        }
-        self.full = false;
         // Without it a response would wait for the acknowledgement of the one before; it works all the same.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(target: LOG, "{peer}: TCP_NODELAY could not be set: {error}");
         }
         self.connections += 1;
         let index = loads.least();
-        let load = LoadGuard::new(loads, index);
-        let id = ConnectionId(self.connections);
+        let (load, makes_room) = LoadGuard::new(loads, self.connections, index);
+        if makes_room {
+            pool.wake_for_eviction();
+        }
         let session = self.settings.session.clone();
-        let connection = Connection::new(stream, peer, id, session, load, Instant::now());
+        let connection = Connection::new(stream, peer, session, load, Instant::now());
         #[cfg(feature = "proxy-protocol")]
         let connection =
             if self.settings.proxies.contains(&peer.ip()) { connection.behind_proxy() } else { connection };

@@ -23,7 +23,8 @@ pub(super) fn rebalance(pool: &Pool, worker: usize, now: Instant, takers: Takers
     }
     // A wait that fails is told by the worker, whose own will fail as well.
     let _ = table.wait(Some(Duration::ZERO));
-    let expired = table.take_expired(now);
+    let mut ended = table.take_expired(now);
+    ended.extend(table.take_strangers(pool.counters.loads.admission.makes_room()));
     if takers == Takers::Busy || pool.workers.iter().any(|worker| worker.mailbox.is_waiting()) {
         while let Some(connection) = table.steal_ready() {
             pool.inject(connection);
@@ -35,7 +36,7 @@ pub(super) fn rebalance(pool: &Pool, worker: usize, now: Instant, takers: Takers
     // will. Whoever is woken may find work of its own first; the next tick wakes again for what is still there.
     pool.wake_for_injected();
     Pool::log_failures(&failures);
-    pool.record_ended(&expired);
+    pool.record_ended(&ended);
 }
 
 #[cfg(all(test, not(shuttle)))]

@@ -1,5 +1,6 @@
 //! A connection's exchange: read what has arrived, answer the whole frames, write the responses.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::writing::OUTPUT_BYTES;
 use super::{Connection, LOG, Next, Scratch};
 use crate::protocol::{RejectionReason, SEAL_OVERHEAD, ServerEvent, TAG_LENGTH, later};
 use crate::server::handler::Request;
-use crate::server::shared::End;
+use crate::server::shared::{End, Full, WorkerCounters};
 
 /// A turn takes no more than this many frames, of whatever type.
 const TURN_FRAMES: usize = 128;
@@ -130,6 +131,12 @@ impl Connection {
                 _ => Answer::Rejection(RejectionReason::NotGiven),
             };
             self.queue_own_answer(&mut scratch.output.bytes, output_before, own_answer);
+            if !was_established
+                && self.session.is_established()
+                && let Err(full) = self.record_established(scratch.counters)
+            {
+                return Ok(self.refuse_for_want_of_place(full, scratch));
+            }
             match event {
                 ServerEvent::NeedMore { frame_length } => return Ok(Progress::NeedMore { frame_length }),
                 ServerEvent::Message(message) => {
@@ -139,7 +146,7 @@ impl Connection {
                         message,
                         key_name,
                         peer: self.peer,
-                        connection: self.id,
+                        connection: self.id(),
                         is_forward_secret: self.session.is_forward_secret(),
                     };
                     let mut writer = self.session.begin_response(&mut scratch.output.bytes);
@@ -158,27 +165,23 @@ impl Connection {
                 ServerEvent::Skipped(kind) => {
                     self.repeats.get_or_insert_default().record_skipped(self.peer, kind);
                 }
-                ServerEvent::Established | ServerEvent::OfferAnswered => {}
+                ServerEvent::Established => {}
+                // No place is taken for one that may be a replay, but a peer for which there is none is to know.
+                ServerEvent::OfferAnswered => {
+                    if let Err(full) = self.load.look_for_place(self.peer.ip()) {
+                        return Ok(self.refuse_for_want_of_place(full, scratch));
+                    }
+                }
                 ServerEvent::Rejected(rejection) => {
                     scratch.counters.rejected.add(1);
                     self.repeats.get_or_insert_default().record_rejection(self.peer, rejection);
                 }
-                ServerEvent::TooLarge { length } => {
-                    let overhead = if self.session.is_forward_secret() { TAG_LENGTH } else { SEAL_OVERHEAD };
-                    let size = length.saturating_sub(overhead as u64);
-                    scratch.counters.rejected.add(1);
-                    warn!(target: LOG, "{}: closing, a message of {size} bytes is over the limit", self.peer);
-                    self.begin_ending(End::Closed);
-                    return Ok(Progress::Ended);
-                }
+                ServerEvent::TooLarge { length } => return Ok(self.end_for_size(length, scratch.counters)),
                 ServerEvent::Refused(reason) => {
                     scratch.counters.unauthenticated.add(1);
-                    warn!(target: LOG, "{}: refused: {reason}", self.peer);
+                    self.log_refused(scratch, &reason);
                     return Ok(Progress::Refused);
                 }
-            }
-            if !was_established && self.session.is_established() {
-                self.record_established(scratch);
             }
             frames += 1;
             scratch.input.current.consume(taken);
@@ -208,16 +211,54 @@ impl Connection {
         }
     }
 
-    fn record_established(&mut self, scratch: &Scratch<'_>) {
+    /// Takes the place of a peer that holds a key.
+    fn record_established(&mut self, counters: &WorkerCounters) -> Result<(), Full> {
+        self.load.establish(self.peer.ip())?;
         if self.session.is_forward_secret() {
             // It was not to wait for this for ever, if the server stops.
             self.ends = None;
-            scratch.counters.forward_secret.add(1);
+            counters.forward_secret.add(1);
             debug!(target: LOG, "{}: established, forward-secret", self.peer);
         } else {
-            scratch.counters.classic.add(1);
+            counters.classic.add(1);
             debug!(target: LOG, "{}: established", self.peer);
         }
+        Ok(())
+    }
+
+    fn end_for_size(&mut self, length: u64, counters: &WorkerCounters) -> Progress {
+        let overhead = if self.session.is_forward_secret() { TAG_LENGTH } else { SEAL_OVERHEAD };
+        let size = length.saturating_sub(overhead as u64);
+        counters.rejected.add(1);
+        warn!(target: LOG, "{}: closing, a message of {size} bytes is over the limit", self.peer);
+        self.begin_ending(End::Closed);
+        Progress::Ended
+    }
+
+    /// Closes the connection of a peer that holds a key: in silence, or with a goodbye to one that took its session for
+    /// established, since the last place went to another in between.
+    fn refuse_for_want_of_place(&mut self, full: Full, scratch: &mut Scratch<'_>) -> Progress {
+        scratch.server_counters.refused.add(1);
+        let peer = self.peer;
+        scratch.floods.full.record(scratch.now, scratch.clock, || match full {
+            Full::Server => warn!(target: LOG, "{peer}: refused, max_connections are established"),
+            Full::Peer => {
+                warn!(target: LOG, "{peer}: refused, max_connections_per_peer from there are established");
+            }
+        });
+        if self.session.says_goodbye() {
+            self.begin_ending(End::Closed);
+            return Progress::Ended;
+        }
+        scratch.output.clear();
+        Progress::Refused
+    }
+
+    fn log_refused(&self, scratch: &Scratch<'_>, reason: &dyn fmt::Display) {
+        let peer = self.peer;
+        scratch.floods.unauthenticated.record(scratch.now, scratch.clock, || {
+            warn!(target: LOG, "{peer}: refused: {reason}");
+        });
     }
 
     /// Takes the load balancer's header, if one is awaited; gives how far that got unless it is there.
@@ -239,7 +280,7 @@ impl Connection {
             }
             Announced::Invalid => {
                 scratch.counters.unauthenticated.add(1);
-                warn!(target: LOG, "{}: refused: no PROXY protocol v2 header from a load balancer", self.peer);
+                self.log_refused(scratch, &"no PROXY protocol v2 header from a load balancer");
                 Some(Progress::Refused)
             }
         }

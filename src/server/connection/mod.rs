@@ -24,7 +24,7 @@ use self::closing::Closing;
 use self::deferred::Outbox;
 use self::repeats::Repeats;
 use super::handler::{ConnectionId, Handler};
-use super::shared::{Counters, End, LoadGuard, ServerCounters, WatchdogClock, WorkerCounters};
+use super::shared::{Counters, End, Floods, LoadGuard, ServerCounters, WatchdogClock, WorkerCounters};
 use crate::keyring::Keyring;
 use crate::protocol::{Deadline, Expiry, NonceSequence, ServerSession, SessionSettings};
 use crate::read_buffer::ReadBuffer;
@@ -39,7 +39,6 @@ const LOG: &str = "falcotcp_sync::server::connection";
 pub(super) struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    id: ConnectionId,
     session: ServerSession,
     /// The beginning of a frame that has not arrived whole.
     unfinished: ReadBuffer,
@@ -76,6 +75,7 @@ pub(super) struct Scratch<'w> {
     deferral: Deferral,
     counters: &'w WorkerCounters,
     server_counters: &'w ServerCounters,
+    floods: &'w Floods,
     clock: &'w WatchdogClock,
     nonces: NonceSequence,
     input: Input,
@@ -104,11 +104,10 @@ pub(super) type Ended = (Box<Connection>, End);
 
 impl<'w> Scratch<'w> {
     pub(super) fn new(
-        handler: &'w dyn Handler,
-        deferral: Deferral,
+        (handler, deferral): (&'w dyn Handler, Deferral),
         counters: &'w Counters,
         worker: usize,
-        clock: &'w WatchdogClock,
+        (floods, clock): (&'w Floods, &'w WatchdogClock),
         nonces: NonceSequence,
     ) -> Self {
         Self {
@@ -116,6 +115,7 @@ impl<'w> Scratch<'w> {
             deferral,
             counters: &counters.workers[worker],
             server_counters: &counters.server,
+            floods,
             clock,
             nonces,
             input: Input::new(),
@@ -137,7 +137,6 @@ impl Connection {
     pub(super) fn new(
         stream: TcpStream,
         peer: SocketAddr,
-        id: ConnectionId,
         (settings, keyring): (Arc<SessionSettings>, Arc<Keyring>),
         load: LoadGuard,
         now: Instant,
@@ -145,7 +144,6 @@ impl Connection {
         Self {
             stream,
             peer,
-            id,
             session: ServerSession::new(settings, keyring, now),
             unfinished: ReadBuffer::default(),
             unsent: Unsent::default(),
@@ -245,7 +243,7 @@ impl Connection {
                 debug!(target: LOG, "{}: closed at its deadline: {}", self.peer, self.end_of_life().expiry);
             }
             End::Withdrawn => debug!(target: LOG, "{}: closed, its key was withdrawn", self.peer),
-            End::Closed | End::Drained | End::Cut => {}
+            End::Closed | End::Evicted | End::Drained | End::Cut => {}
         }
     }
 
@@ -288,6 +286,15 @@ impl Connection {
 
     pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    pub(super) fn id(&self) -> ConnectionId {
+        ConnectionId(self.load.id())
+    }
+
+    /// Whether its peer has not shown that it holds a key.
+    pub(super) fn is_strangers(&self) -> bool {
+        self.load.is_strangers()
     }
 
     pub(super) fn peer(&self) -> SocketAddr {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use super::admission::AdmissionLimits;
 use super::load::Loads;
 
 /// All counters of one server. They outlive its threads.
@@ -16,9 +17,9 @@ pub(in crate::server) struct Counters {
 }
 
 impl Counters {
-    pub(in crate::server) fn new(workers: usize) -> Self {
+    pub(in crate::server) fn new(workers: usize, limits: AdmissionLimits) -> Self {
         Self {
-            loads: Arc::new(Loads::new(workers)),
+            loads: Arc::new(Loads::new(workers, limits)),
             awaited: Arc::default(),
             server: ServerCounters::default(),
             workers: (0..workers).map(|_| WorkerCounters::default()).collect(),
@@ -31,6 +32,7 @@ impl Counters {
 pub(in crate::server) struct ServerCounters {
     pub(in crate::server) accepted: Counter,
     pub(in crate::server) refused: Counter,
+    pub(in crate::server) evicted: Counter,
     pub(in crate::server) expired: Counter,
     pub(in crate::server) drained: Counter,
     pub(in crate::server) cut: Counter,
@@ -43,6 +45,7 @@ impl ServerCounters {
     pub(in crate::server) fn record_end(&self, end: End) {
         match end {
             End::Closed => {}
+            End::Evicted => self.evicted.add(1),
             End::Expired => self.expired.add(1),
             End::Withdrawn => self.withdrawn.add(1),
             End::Drained => self.drained.add(1),
@@ -56,6 +59,8 @@ impl ServerCounters {
 pub(in crate::server) enum End {
     /// The peer closed it, or what the peer sent did.
     Closed,
+    /// It was not established, and made room for another one.
+    Evicted,
     /// A deadline ran out.
     Expired,
     /// Its key was withdrawn.

@@ -1,18 +1,26 @@
-//! How many connections each worker owns, counted by a guard so that nothing can leak a count.
+//! How many connections each worker owns, and each one's place, counted by a guard so that nothing can leak a count.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// Connections open in all, and by worker.
+use super::admission::{Admission, AdmissionLimits, Full};
+
+/// Connections open in all, by worker, and by who has a place.
 #[derive(Debug)]
 pub(in crate::server) struct Loads {
     open: AtomicUsize,
     workers: Box<[AtomicUsize]>,
+    pub(in crate::server) admission: Admission,
 }
 
 impl Loads {
-    pub(in crate::server) fn new(workers: usize) -> Self {
-        Self { open: AtomicUsize::new(0), workers: (0..workers).map(|_| AtomicUsize::new(0)).collect() }
+    pub(in crate::server) fn new(workers: usize, limits: AdmissionLimits) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            workers: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            admission: Admission::new(limits),
+        }
     }
 
     pub(in crate::server) fn open(&self) -> usize {
@@ -30,31 +38,66 @@ impl Loads {
     }
 }
 
-/// One connection's place in the counts, until it is dropped.
+/// One connection's place in the counts, until it is dropped: a stranger's at first.
 #[derive(Debug)]
 pub(in crate::server) struct LoadGuard {
     loads: Arc<Loads>,
-    worker: usize,
+    id: u64,
+    worker: u32,
+    is_stranger: bool,
 }
 
 impl LoadGuard {
-    pub(in crate::server) fn new(loads: &Arc<Loads>, worker: usize) -> Self {
+    /// The place of the connection with this number, and whether another one is to make room for it: the workers are to be
+    /// woken then.
+    pub(in crate::server) fn new(loads: &Arc<Loads>, id: u64, worker: usize) -> (Self, bool) {
+        let makes_room = loads.admission.enter(id);
         loads.open.fetch_add(1, SeqCst);
         loads.workers[worker].fetch_add(1, SeqCst);
-        Self { loads: Arc::clone(loads), worker }
+        (Self { loads: Arc::clone(loads), id, worker: narrow(worker), is_stranger: true }, makes_room)
+    }
+
+    /// The connection's number.
+    pub(in crate::server) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether the peer has not shown that it holds a key.
+    pub(in crate::server) fn is_strangers(&self) -> bool {
+        self.is_stranger
+    }
+
+    /// Whether there is a place for `peer` among those that hold a key.
+    pub(in crate::server) fn look_for_place(&self, peer: IpAddr) -> Result<(), Full> {
+        self.loads.admission.look_for(peer)
+    }
+
+    /// Makes it the place of `peer`, which has shown that it holds a key.
+    pub(in crate::server) fn establish(&mut self, peer: IpAddr) -> Result<(), Full> {
+        if self.is_stranger {
+            self.loads.admission.establish(self.id, peer)?;
+            self.is_stranger = false;
+        }
+        Ok(())
     }
 
     /// Counts the connection for another worker from now on.
     pub(in crate::server) fn transfer(&mut self, worker: usize) {
-        self.loads.workers[self.worker].fetch_sub(1, SeqCst);
+        self.loads.workers[self.worker as usize].fetch_sub(1, SeqCst);
         self.loads.workers[worker].fetch_add(1, SeqCst);
-        self.worker = worker;
+        self.worker = narrow(worker);
     }
+}
+
+/// There are at most 65,536 workers.
+fn narrow(worker: usize) -> u32 {
+    u32::try_from(worker).unwrap_or(u32::MAX)
 }
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        self.loads.workers[self.worker].fetch_sub(1, SeqCst);
+        self.loads.workers[self.worker as usize].fetch_sub(1, SeqCst);
+        self.loads.admission.leave(self.id, self.is_stranger);
         self.loads.open.fetch_sub(1, SeqCst);
     }
 }
@@ -65,13 +108,21 @@ mod tests {
 
     #[test]
     fn a_guard_counts_until_it_is_dropped() {
-        let loads = Arc::new(Loads::new(2));
-        let first = LoadGuard::new(&loads, loads.least());
-        let mut second = LoadGuard::new(&loads, loads.least());
+        let limits = AdmissionLimits { unestablished: 2, established: 1, of_peer: None };
+        let loads = Arc::new(Loads::new(2, limits));
+        let (mut first, _) = LoadGuard::new(&loads, 1, loads.least());
+        let (mut second, _) = LoadGuard::new(&loads, 2, loads.least());
         assert_eq!((loads.open(), loads.of(0), loads.of(1)), (2, 1, 1));
         second.transfer(0);
         assert_eq!((loads.open(), loads.of(0), loads.of(1), loads.least()), (2, 2, 0, 1));
-        drop((first, second));
-        assert_eq!((loads.open(), loads.of(0), loads.of(1)), (0, 0, 0));
+        let peer = [127, 0, 0, 1].into();
+        first.establish(peer).unwrap();
+        first.establish(peer).unwrap();
+        assert_eq!(loads.admission.unestablished(), 1);
+        assert_eq!(second.establish(peer), Err(Full::Server));
+        drop(first);
+        second.establish(peer).unwrap();
+        drop(second);
+        assert_eq!((loads.open(), loads.of(0), loads.of(1), loads.admission.unestablished()), (0, 0, 0, 0));
     }
 }

@@ -1,14 +1,18 @@
 //! What the threads of one server share, a file each. Nothing in here knows a socket, a connection or a worker.
 
+mod admission;
 mod alarm;
 mod counters;
+mod flood;
 mod load;
 mod stop;
 mod sync;
 mod watchdog_clock;
 
+pub(super) use admission::{AdmissionLimits, Full};
 pub(super) use alarm::Alarm;
 pub(super) use counters::{Counters, End, Gauge, ServerCounters, WorkerCounters};
+pub(super) use flood::Floods;
 pub(super) use load::LoadGuard;
 pub(super) use stop::{StopPhase, StopState};
 pub(super) use sync::{AtomicBool, AtomicUsize, Mutex, Waker};

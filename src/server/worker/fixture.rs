@@ -12,8 +12,7 @@ use super::{Delivery, Pool, Remote};
 use crate::keyring::Keyring;
 use crate::protocol::SessionSettings;
 use crate::server::connection::{Connection, DeferralLimits};
-use crate::server::handler::ConnectionId;
-use crate::server::shared::{LoadGuard, Waker};
+use crate::server::shared::{AdmissionLimits, LoadGuard, Waker};
 
 pub(in crate::server) struct Fixture {
     pub(in crate::server) pool: Pool,
@@ -28,10 +27,17 @@ impl Fixture {
     pub(in crate::server) fn new(workers: usize) -> Self {
         let acceptor = Poll::new().expect("a poll");
         let waker = Waker::new(mio::Waker::new(acceptor.registry(), Token(0)).expect("a waker"));
+        let admission = AdmissionLimits::default();
         let echo = |message: &[u8]| message.to_vec();
-        let pool =
-            Pool::new(workers, Box::new(echo), DeferralLimits::default(), Arc::new(Keyring::new()), waker)
-                .expect("workers");
+        let pool = Pool::new(
+            workers,
+            Box::new(echo),
+            admission,
+            DeferralLimits::default(),
+            Arc::new(Keyring::new()),
+            waker,
+        )
+        .expect("workers");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binding");
         Self { pool, listener, peers: Mutex::default(), _acceptor: acceptor }
     }
@@ -47,11 +53,10 @@ impl Fixture {
         peers.push(peer);
         let (stream, peer) = self.listener.accept().expect("accepting");
         stream.set_nonblocking(true).expect("a socket");
-        let id = ConnectionId(peers.len() as u64);
         let session = (Arc::new(SessionSettings::default()), Arc::clone(&self.pool.keyring));
-        let load = LoadGuard::new(&self.pool.counters.loads, worker);
+        let (load, _) = LoadGuard::new(&self.pool.counters.loads, peers.len() as u64, worker);
         let stream = mio::net::TcpStream::from_std(stream);
-        let connection = Connection::new(stream, peer, id, session, load, Instant::now());
+        let connection = Connection::new(stream, peer, session, load, Instant::now());
         let Remote { table, mailbox } = &self.pool.workers[worker];
         mailbox.deliver(Delivery::Connection(Box::new(connection)));
         table.lock().wait(Some(Duration::ZERO)).expect("a look");

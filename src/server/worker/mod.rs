@@ -37,7 +37,8 @@ pub(super) fn run(pool: &Pool, index: usize, nonces: NonceSequence) {
         limits: pool.deferral.clone(),
         awaited: Arc::clone(&pool.counters.awaited),
     };
-    let scratch = Scratch::new(&*pool.handler, deferral, &pool.counters, index, &pool.clock, nonces);
+    let scratch =
+        Scratch::new((&*pool.handler, deferral), &pool.counters, index, (&pool.floods, &pool.clock), nonces);
     let mut worker = Worker { pool, index, remote, seen: pool.seen(), scratch, ended: Vec::new() };
     // Handlers are caught where they are called. What else could panic is the application's logger, and that
     // costs one connection, not a worker with all of its own.
@@ -65,6 +66,9 @@ impl Worker<'_> {
             let seen = self.pool.seen();
             if seen.withdrawals != self.seen.withdrawals {
                 self.ended.extend(take_withdrawn(&mut table));
+            }
+            if seen.makes_room != self.seen.makes_room {
+                self.ended.extend(table.take_strangers(seen.makes_room));
             }
             self.seen = seen;
             self.scratch.is_draining = seen.phase != StopPhase::Running;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use log::error;
+use log::{error, warn};
 use parking_lot::Mutex;
 
 use super::mailbox::Mailbox;
@@ -18,7 +18,9 @@ use super::table::{Delivery, Table};
 use crate::keyring::Keyring;
 use crate::server::connection::{Connection, DeferralLimits, Ended};
 use crate::server::handler::Handler;
-use crate::server::shared::{Alarm, Counters, End, LOG, StopPhase, StopState, Waker, WatchdogClock};
+use crate::server::shared::{
+    AdmissionLimits, Alarm, Counters, End, Floods, LOG, StopPhase, StopState, Waker, WatchdogClock,
+};
 
 /// The pause between two looks at connections whose peers read a goodbye.
 const LINGER_TICK: Duration = Duration::from_millis(1);
@@ -28,6 +30,7 @@ pub(in crate::server) struct Pool {
     pub(in crate::server) deferral: DeferralLimits,
     pub(in crate::server) keyring: Arc<Keyring>,
     pub(in crate::server) counters: Arc<Counters>,
+    pub(in crate::server) floods: Floods,
     pub(in crate::server) workers: Box<[Remote]>,
     /// Ready connections of stalled workers, for any worker that has nothing to do.
     injector: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
@@ -43,6 +46,7 @@ pub(in crate::server) struct Pool {
 pub(in crate::server) struct Seen {
     pub(super) phase: StopPhase,
     pub(super) withdrawals: u64,
+    pub(super) makes_room: u64,
 }
 
 /// What other threads hold of one worker.
@@ -62,17 +66,19 @@ impl Pool {
     pub(in crate::server) fn new(
         workers: usize,
         handler: Box<dyn Handler>,
+        admission: AdmissionLimits,
         deferral: DeferralLimits,
         keyring: Arc<Keyring>,
         acceptor: Waker,
     ) -> io::Result<Self> {
-        let counters = Arc::new(Counters::new(workers));
+        let counters = Arc::new(Counters::new(workers, admission));
         Ok(Self {
             handler,
             deferral,
             keyring,
             workers: (0..workers).map(|_| Remote::new(&counters)).collect::<io::Result<_>>()?,
             counters,
+            floods: Floods::new(),
             injector: crossbeam_channel::unbounded(),
             parting: Mutex::default(),
             clock: WatchdogClock::new(acceptor),
@@ -133,7 +139,11 @@ impl Pool {
     }
 
     pub(in crate::server) fn seen(&self) -> Seen {
-        Seen { phase: self.stop.phase(), withdrawals: self.keyring.withdrawals() }
+        Seen {
+            phase: self.stop.phase(),
+            withdrawals: self.keyring.withdrawals(),
+            makes_room: self.counters.loads.admission.makes_room(),
+        }
     }
 
     /// Announces a worker's wait, and whether it may block: not if there is anything to do that it has not `seen`. It may
@@ -141,6 +151,13 @@ impl Pool {
     pub(in crate::server) fn may_block(&self, worker: usize, seen: Seen) -> bool {
         let is_wanted = || self.seen() != seen || self.has_injected();
         self.workers[worker].mailbox.begin_waiting(is_wanted)
+    }
+
+    /// Lets the workers close the strangers that were told to make room.
+    pub(in crate::server) fn wake_for_eviction(&self) {
+        for worker in &self.workers {
+            worker.mailbox.wake_if_waiting();
+        }
     }
 
     /// Closes the connections under keys that were withdrawn: those of stalled workers from here, and the others by their
@@ -210,7 +227,12 @@ impl Pool {
         }
         // After all are counted, since the application's logger may panic.
         for (connection, end) in ended {
-            connection.log_end(connection.end(*end));
+            match connection.end(*end) {
+                End::Evicted => self.floods.evicted.record(Instant::now(), &self.clock, || {
+                    warn!(target: LOG, "{}: closed, not established yet, to make room for others", connection.peer());
+                }),
+                end => connection.log_end(end),
+            }
         }
     }
 

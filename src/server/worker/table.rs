@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::mailbox::Mailbox;
 use super::timers::Timers;
 use crate::server::connection::{Connection, Ended, Owner};
+use crate::server::handler::ConnectionId;
 use crate::server::shared::{Counters, End, Waker};
 
 /// The token of the waker; slots count from 0 and never get there.
@@ -49,6 +50,8 @@ pub(in crate::server) struct Table {
     /// Turns until the sockets are asked again.
     turns_until_poll: usize,
     timers: Timers,
+    /// Those that were not established when they came, by their numbers: the oldest first, as a rule.
+    strangers: VecDeque<(ConnectionId, usize)>,
     is_draining: bool,
     /// Connections that were lost because their socket could not be watched or moved, for the log.
     failures: Vec<String>,
@@ -78,6 +81,12 @@ enum State {
     Out { pending: bool },
 }
 
+impl Slot {
+    fn holds_stranger(&self, id: ConnectionId) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.id() == id && connection.is_strangers())
+    }
+}
+
 impl Table {
     pub(in crate::server) fn new(counters: &Arc<Counters>) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -92,6 +101,7 @@ impl Table {
             ready: VecDeque::new(),
             turns_until_poll: 0,
             timers: Timers::default(),
+            strangers: VecDeque::new(),
             is_draining: false,
             failures: Vec::new(),
         })
@@ -215,6 +225,36 @@ impl Table {
             }
         }
         expired
+    }
+
+    /// Takes out the strangers up to this number, which make room for others. Those that have sent something are served
+    /// first: it may be their establishment.
+    pub(in crate::server) fn take_strangers(&mut self, newest: u64) -> Vec<Ended> {
+        let (mut taken, mut kept) = (Vec::new(), Vec::new());
+        let oldest = self.strangers.front().map(|(id, _)| id.get());
+        if oldest.is_none_or(|oldest| oldest > newest) || self.look_at_all().is_err() {
+            return taken;
+        }
+        while let Some((id, index)) = self.strangers.pop_front() {
+            let slot = &mut self.slots[index];
+            if id.get() > newest {
+                kept.push((id, index));
+                break;
+            }
+            match slot.state {
+                State::Idle if slot.holds_stranger(id) => {
+                    taken.extend(slot.connection.take().map(|connection| (connection, End::Evicted)));
+                    self.vacate(index);
+                }
+                State::Ready if slot.holds_stranger(id) => kept.push((id, index)),
+                State::Out { .. } => kept.push((id, index)),
+                _ => {}
+            }
+        }
+        for entry in kept.into_iter().rev() {
+            self.strangers.push_front(entry);
+        }
+        taken
     }
 
     /// Takes out a ready connection, for another worker.
@@ -345,9 +385,23 @@ impl Table {
             self.vacant.push(index);
             return None;
         }
+        if connection.is_strangers() {
+            self.add_stranger(connection.id(), index);
+        }
         self.slots[index] = Slot { connection: Some(connection), state: State::Idle, ..Slot::default() };
         self.arm(index);
         Some(index)
+    }
+
+    /// Keeps those that it will not find any more to the few that the front one is older than: none stays a stranger for long.
+    fn add_stranger(&mut self, id: ConnectionId, index: usize) {
+        while let Some(&(id, index)) = self.strangers.front()
+            && !matches!(self.slots[index].state, State::Out { .. })
+            && !self.slots[index].holds_stranger(id)
+        {
+            self.strangers.pop_front();
+        }
+        self.strangers.push_back((id, index));
     }
 
     fn release(&mut self, index: usize) -> Option<Box<Connection>> {

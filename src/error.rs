@@ -22,6 +22,11 @@ pub enum Error {
     /// damaged or over the server's limit. The client stays usable unless the server closes, or answered before it had all
     /// of the message.
     Rejected,
+    /// The server sheds load: the message had waited too long there, and was not handled
+    /// ([`shed_after`](crate::ServerBuilder::shed_after)). It may be sent again after a pause, which is up to the caller: the
+    /// client does not by itself, since that would add to the load. Only forward-secret sessions say so; in others it is
+    /// [`Rejected`](Self::Rejected). The client stays usable.
+    Overloaded,
     /// A time-out ran out. In [`Phase::Send`] and [`Phase::Receive`] the server may have processed the message.
     TimedOut {
         /// What was going on.
@@ -169,7 +174,9 @@ impl Error {
     pub fn phase(&self) -> Option<Phase> {
         match self {
             Self::Refused | Self::NotForwardSecret => Some(Phase::Establishment),
-            Self::Rejected | Self::NotAuthentic | Self::ClosedInFlight => Some(Phase::Receive),
+            Self::Rejected | Self::Overloaded | Self::NotAuthentic | Self::ClosedInFlight => {
+                Some(Phase::Receive)
+            }
             Self::Unasked => Some(Phase::Idle),
             Self::TimedOut { phase, .. }
             | Self::TooLarge { phase, .. }
@@ -236,6 +243,9 @@ impl Error {
             Self::Rejected => {
                 f.write_str("the server rejected the message (empty response): see its log for the reason")
             }
+            Self::Overloaded => {
+                f.write_str("the server sheds load and did not handle the message: send it again after a pause")
+            }
             Self::TimedOut { phase, limit } => write!(f, "timed out after {limit:?} while {phase}"),
             Self::TooLarge { phase: Phase::Send, size, limit } => {
                 write!(f, "a message of {size} bytes is over the client's limit of {limit}: raise max_message_size")
@@ -291,7 +301,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Refused => io::ErrorKind::ConnectionRefused,
-            Error::Rejected | Error::InCallback { .. } => io::ErrorKind::Other,
+            Error::Rejected | Error::Overloaded | Error::InCallback { .. } => io::ErrorKind::Other,
             Error::Busy => io::ErrorKind::WouldBlock,
             Error::NotForwardSecret => io::ErrorKind::Unsupported,
             Error::TimedOut { .. } => io::ErrorKind::TimedOut,
@@ -329,6 +339,7 @@ mod tests {
         let mut all = vec![
             Error::Refused,
             Error::Rejected,
+            Error::Overloaded,
             Error::NotAuthentic,
             Error::Unasked,
             Error::Closed,

@@ -72,7 +72,7 @@ fn while_three_of_four_workers_are_in_handlers_every_other_connection_is_answere
     }
     let mut late = Peer::establish(server.local_addr());
     late.assert_served();
-    assert!(server.stats().redealt > 0);
+    eventually("it is seen that they were moved", || server.stats().redealt > 0);
     closed.store(false, SeqCst);
     for peer in &mut waiting {
         assert_eq!(peer.response().as_deref(), Some(&b"wait"[..]));

@@ -166,6 +166,8 @@ fn counters(stats: &Stats) -> Vec<(&'static str, String)> {
         ("cut", stats.cut.to_string()),
         ("withdrawn", stats.withdrawn.to_string()),
         ("redealt", stats.redealt.to_string()),
+        ("shed", stats.shed.to_string()),
+        ("evicted", stats.evicted.to_string()),
         ("established_classic", stats.established_classic.to_string()),
         ("established_forward_secret", stats.established_forward_secret.to_string()),
         ("deferred", stats.deferred.to_string()),

@@ -6,7 +6,7 @@ use log::debug;
 
 use super::connection::Connection;
 use super::reconnect::Backoff;
-use super::settings::LOG;
+use super::settings::{LOG, rejected};
 use crate::protocol::ClientEvent;
 use crate::{Error, Phase};
 
@@ -76,7 +76,9 @@ impl Connection {
         self.unpark();
         let outcome = self.make_ready(deadline).and_then(|()| exchange(self));
         match (&outcome, &mut self.link) {
-            (Ok(()) | Err(Error::Rejected), Some(link)) => link.last_used = Instant::now(),
+            (Ok(()) | Err(Error::Rejected | Error::Overloaded), Some(link)) => {
+                link.last_used = Instant::now();
+            }
             (Ok(()) | Err(Error::TooLarge { phase: Phase::Send, .. }), _) => {}
             (Err(_), link) => *link = None,
         }
@@ -127,6 +129,7 @@ impl Connection {
                 response.extend_from_slice(text);
                 Ok(())
             }
+            ClientEvent::Rejected(reason) => Err(rejected(reason)),
             _ => Err(Error::Rejected),
         })
     }

@@ -41,8 +41,9 @@ impl Client {
     /// Sends `message` and returns the server's response to it.
     ///
     /// # Errors
-    /// - [`Error::Rejected`]: the server did not process it. The client stays open, unless the answer came before all of
-    ///   the message was sent, as for one over the server's limit.
+    /// - [`Error::Rejected`]: the server has no answer to it. The client stays open, unless that came before all of the message
+    ///   was sent, as for one over the server's limit.
+    /// - [`Error::Overloaded`]: the server sheds load and did not handle it. The client stays open.
     /// - [`Error::TooLarge`] in [`Phase::Send`](crate::Phase::Send): over `max_message_size`; nothing was sent and the
     ///   client stays open.
     /// - [`Error::ClosedByServer`] in [`Phase::Idle`](crate::Phase::Idle): the server closed the connection before;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::link::Link;
 use super::settings::Settings;
 use crate::protocol::{
-    ClientEvent, EMPTY_RESPONSE, RESPONSE_HEADER, SEAL_OVERHEAD, TAG_LENGTH, decode_response,
+    ClientEvent, EMPTY_RESPONSE, RESPONSE_HEADER, RejectionReason, SEAL_OVERHEAD, TAG_LENGTH, decode_response,
 };
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
@@ -46,7 +46,7 @@ enum Pending {
 pub(super) enum Outcome {
     /// A response, which is this part of the input.
     Response(Range<usize>),
-    Rejected,
+    Rejected(RejectionReason),
     TooLarge {
         size: u64,
         limit: u64,
@@ -241,7 +241,8 @@ impl InFlight {
                 self.failed = Some(Error::GOODBYE);
                 return Err(Error::GOODBYE);
             }
-            Ok((taken, _)) => (taken, Outcome::Rejected),
+            Ok((taken, ClientEvent::Rejected(reason))) => (taken, Outcome::Rejected(reason)),
+            Ok((taken, _)) => (taken, Outcome::Rejected(RejectionReason::NotGiven)),
             Err(fault) => {
                 // Nothing behind it can be used.
                 let error = self.settings.error(Phase::Receive, fault);

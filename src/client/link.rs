@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::settings::Settings;
+use super::settings::{Settings, rejected};
 use super::transport::Transport;
 use super::unsent::Unsent;
 use crate::protocol::{ClientEvent, ClientSession, RESPONSE_HEADER};
@@ -175,7 +175,7 @@ impl Link {
                 Err(error) => Some(settings.io_error(Phase::Send, error)),
             };
             match (self.early_answer(input, settings, deadline), failure) {
-                (Some(Error::Rejected), _) => return Err(Error::Rejected),
+                (Some(rejection @ (Error::Rejected | Error::Overloaded)), _) => return Err(rejection),
                 (_, Some(failure)) | (Some(failure), None) => return Err(failure),
                 (None, None) => {}
             }
@@ -196,7 +196,7 @@ impl Link {
             Err(error) => return Some(settings.io_error(Phase::Send, error)),
         }
         let answer = self.receive(input, settings, Phase::Send, deadline, |event| match event {
-            ClientEvent::Rejected(_) => Err(Error::Rejected),
+            ClientEvent::Rejected(reason) => Err(rejected(reason)),
             _ => Err(Error::Unasked),
         });
         answer.err()

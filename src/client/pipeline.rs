@@ -11,7 +11,7 @@ use super::handle::Client;
 use super::in_flight::{InFlight, Look, Outcome};
 use super::link::Link;
 use super::reconnect::Backoff;
-use super::settings::LOG;
+use super::settings::{LOG, rejected};
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
 
@@ -166,7 +166,7 @@ impl Pipeline<'_> {
     /// most. `None` if nothing is in flight.
     ///
     /// # Errors
-    /// - [`Error::Rejected`]: the server did not process that message; all goes on.
+    /// - [`Error::Rejected`] and [`Error::Overloaded`]: the server has no answer to that message; all goes on.
     /// - What ends the connection, as for [`Client::message`], after all responses that had arrived.
     pub fn receive(&mut self) -> Result<Option<&[u8]>, Error> {
         self.in_flight.restart_deadline();
@@ -284,7 +284,7 @@ impl Pipeline<'_> {
         };
         Ok(outcome.map(|outcome| match outcome {
             Outcome::Response(part) => Ok(&self.in_flight.input.filled()[part]),
-            Outcome::Rejected => Err(Error::Rejected),
+            Outcome::Rejected(reason) => Err(rejected(reason)),
             Outcome::TooLarge { size, limit } => Err(Error::TooLarge { phase: Phase::Send, size, limit }),
         }))
     }

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use crate::protocol::{ClientFault, later};
+use crate::protocol::{ClientFault, RejectionReason, later};
 use crate::{Error, ForwardSecrecy, Phase};
 
 /// The target of the client's log lines.
@@ -18,6 +18,11 @@ pub(super) struct Settings {
     pub(super) lifetime: Option<Duration>,
     pub(super) reconnect: bool,
     pub(super) forward_secrecy: ForwardSecrecy,
+}
+
+/// What a server's rejection means.
+pub(super) fn rejected(reason: RejectionReason) -> Error {
+    if reason == RejectionReason::Overloaded { Error::Overloaded } else { Error::Rejected }
 }
 
 impl Settings {

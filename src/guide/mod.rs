@@ -35,6 +35,14 @@ pub mod workers {}
 pub mod waiting {}
 
 #[doc = include_str!("links.txt")]
+#[doc = include_str!("overload.md")]
+///
+/// API: [`ServerBuilder::shed_after`](crate::ServerBuilder::shed_after), [`Error::Overloaded`](crate::Error::Overloaded),
+/// [`Request::waited`](crate::Request::waited), [`is_peer_gone`](crate::Request::is_peer_gone),
+/// [`Stats::oldest_wait`](crate::Stats::oldest_wait).
+pub mod overload {}
+
+#[doc = include_str!("links.txt")]
 #[doc = include_str!("timeouts.md")]
 ///
 /// API: [`ServerBuilder::lifetime`](crate::ServerBuilder::lifetime),

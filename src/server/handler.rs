@@ -1,7 +1,11 @@
 //! What a server does with a message.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 use std::{fmt, io};
+
+use mio::net::TcpStream;
 
 use super::connection::deferred::{Place, Reply};
 use crate::protocol::ResponseWriter;
@@ -53,6 +57,17 @@ pub struct Request<'a> {
     pub(super) peer: SocketAddr,
     pub(super) connection: ConnectionId,
     pub(super) is_forward_secret: bool,
+    pub(super) waited: Duration,
+    /// `None` for one that no peer sent.
+    pub(super) socket: Option<PeerSocket<'a>>,
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy)]
+pub(super) struct PeerSocket<'a> {
+    pub(super) stream: &'a TcpStream,
+    /// What events have told.
+    pub(super) is_closed: bool,
 }
 
 impl<'a> Request<'a> {
@@ -78,6 +93,26 @@ impl<'a> Request<'a> {
         self.is_forward_secret
     }
 
+    /// How long the message has waited for its handler, from when the server saw that it had something to read, to the
+    /// millisecond or so. [`shed_after`](crate::ServerBuilder::shed_after) says more, and rejects what has waited too long.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Whether the peer has reset the connection or closed it for sending, by a look at the socket now: for handlers that take
+    /// long and would work for nobody. It may be a half-close, of a peer that still reads the answers to what it has sent;
+    /// clients of this crate and of the published packages do no such thing. While further messages wait behind this one, an
+    /// end behind them is not seen.
+    pub fn is_peer_gone(&self) -> bool {
+        self.socket.is_some_and(|socket| {
+            socket.is_closed
+                || match socket.stream.peek(&mut [0]) {
+                    Ok(count) => count == 0,
+                    Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+                }
+        })
+    }
+
     /// The connection that the message came over.
     pub fn connection_id(&self) -> ConnectionId {
         self.connection
@@ -93,7 +128,8 @@ impl fmt::Debug for Request<'_> {
             .field("peer", &self.peer)
             .field("connection", &self.connection)
             .field("is_forward_secret", &self.is_forward_secret)
-            .finish()
+            .field("waited", &self.waited)
+            .finish_non_exhaustive()
     }
 }
 

@@ -115,6 +115,7 @@ impl ServerBuilder {
                 session: SessionSettings::default(),
                 workers: thread::available_parallelism().map_or(2, usize::from).max(2),
                 admission: AdmissionLimits::default(),
+                shed_after: None,
                 deferral: DeferralLimits::default(),
                 #[cfg(feature = "proxy-protocol")]
                 proxies: Vec::new(),
@@ -172,6 +173,19 @@ impl ServerBuilder {
     /// `forward-secrecy`.
     pub fn forward_secrecy(mut self, policy: ForwardSecrecy) -> Self {
         self.settings.session.forward_secrecy = policy;
+        self
+    }
+
+    /// Sheds load: a message that has waited longer than this for its handler is answered without it, since its client has given
+    /// it up by then or will. In a forward-secret session the client gets [`Error::Overloaded`], and may send it again after a
+    /// pause; in a classic one the empty response, which is [`Error::Rejected`]. Choose it below the clients'
+    /// [`request_timeout`](crate::ClientBuilder::request_timeout), less what a handler takes. `None` for never, the default.
+    ///
+    /// The wait counts from when the server saw that something had arrived, which is within a millisecond also while the
+    /// worker is in a handler, if it has other connections; for what a handler of the same connection kept waiting, from the end
+    /// of that one at the latest. What has arrived when the server stops is handled, however long it waited.
+    pub fn shed_after(mut self, wait: impl Into<Option<Duration>>) -> Self {
+        self.settings.shed_after = wait.into();
         self
     }
 
@@ -284,6 +298,7 @@ impl ServerBuilder {
             ("lifetime", !self.settings.session.lifetime.is_zero(), "longer than zero"),
             ("handshake_timeout", !self.settings.session.handshake_timeout.is_zero(), "longer than zero"),
             ("write_timeout", !self.settings.session.write_timeout.is_zero(), "longer than zero"),
+            ("shed_after", self.settings.shed_after != Some(Duration::ZERO), "longer than zero"),
             ("max_deferred", self.settings.deferral.max_deferred > 0, "at least 1"),
             ("deferred_timeout", self.settings.deferral.timeout != Some(Duration::ZERO), "longer than zero"),
             ("max_connections", self.settings.admission.established > 0, "at least 1"),

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use log::info;
 
@@ -24,6 +25,7 @@ pub(super) struct Settings {
     pub(super) session: SessionSettings,
     pub(super) workers: usize,
     pub(super) admission: AdmissionLimits,
+    pub(super) shed_after: Option<Duration>,
     pub(super) deferral: DeferralLimits,
     #[cfg(feature = "proxy-protocol")]
     pub(super) proxies: Vec<std::net::IpAddr>,
@@ -43,7 +45,7 @@ pub(super) fn spawn(
     }
     let workers = settings.workers;
     let deferral = DeferralLimits { max_bytes: settings.session.max_message_size, ..settings.deferral };
-    let admission = settings.admission;
+    let (admission, shed_after) = (settings.admission, settings.shed_after);
     let session = (Arc::new(settings.session), Arc::clone(&keyring));
     let listener = mio::net::TcpListener::from_std(listener);
     let settings = AcceptorSettings {
@@ -53,8 +55,10 @@ pub(super) fn spawn(
     };
     let (acceptor, acceptor_waker) = Acceptor::new(listener, settings).map_err(failed)?;
     let nonces = (0..workers).map(|_| NonceSequence::new()).collect::<Result<Vec<_>, Error>>()?;
-    let pool =
-        Arc::new(Pool::new(workers, handler, admission, deferral, keyring, acceptor_waker).map_err(failed)?);
+    let pool = Arc::new(
+        Pool::new(workers, (handler, shed_after), admission, deferral, keyring, acceptor_waker)
+            .map_err(failed)?,
+    );
     let (weak, counters) = (Arc::downgrade(&pool), Arc::clone(&pool.counters));
     let acceptor = Some(start_threads(&pool, acceptor, nonces).map_err(failed)?);
     // Before anything is logged: a logger that panics must not leave a server that nobody can stop.

@@ -1,5 +1,7 @@
 //! A snapshot of a server's counters.
 
+use std::time::Duration;
+
 use super::shared::Counters;
 
 /// What a server has done since it was started, read with [`ServerHandle::stats`](crate::ServerHandle::stats).
@@ -31,8 +33,8 @@ pub struct Stats {
     pub expired: u64,
     /// Connections that were cut by a stop before they had finished.
     pub cut: u64,
-    /// Moves of connections from a worker that had been at one turn for a while, in its handler as a rule, to one that was
-    /// free.
+    /// Moves of connections to another worker, since their own had been at one turn for more than 10 ms, in a handler as a
+    /// rule. Quick moves, which an operating system that runs something else for a while causes as well, are not counted.
     pub redealt: u64,
     /// Connections that were closed because their key was withdrawn.
     pub withdrawn: u64,
@@ -40,6 +42,9 @@ pub struct Stats {
     pub messages: u64,
     /// Messages that were answered with the empty response before they reached the handler.
     pub rejected: u64,
+    /// Messages that had waited longer than [`shed_after`](crate::ServerBuilder::shed_after), and were answered without their
+    /// handler.
+    pub shed: u64,
     /// Pings.
     pub pings: u64,
     /// Handlers that panicked.
@@ -52,6 +57,13 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes written to sockets.
     pub bytes_out: u64,
+    /// Workers that are at a turn now, in a handler or around it. All of them most of the time: the server is saturated.
+    pub workers_busy: usize,
+    /// Connections that have something to do now and wait for a worker.
+    pub waiting: usize,
+    /// How long the next one of them has waited, of the worker where that is longest; `None` while none waits. While a
+    /// worker is in its handler this is known from when the server looks at its sockets, each millisecond.
+    pub oldest_wait: Option<Duration>,
     /// The workers, in their order.
     pub workers: Vec<WorkerStats>,
 }
@@ -68,7 +80,7 @@ pub struct WorkerStats {
 
 impl Stats {
     pub(super) fn snapshot(counters: &Counters) -> Self {
-        let Counters { loads, awaited, server, workers } = counters;
+        let Counters { loads, awaited, begun, server, workers } = counters;
         let mut stats = Self {
             open: loads.open(),
             unestablished: loads.admission.unestablished(),
@@ -89,11 +101,16 @@ impl Stats {
             stats.established_forward_secret += worker.forward_secret.get();
             stats.messages += messages;
             stats.rejected += worker.rejected.get();
+            stats.shed += worker.shed.get();
             stats.pings += worker.pings.get();
             stats.panics += worker.panics.get();
             stats.deferred += worker.deferred.get();
             stats.bytes_in += worker.bytes_in.get();
             stats.bytes_out += worker.bytes_out.get();
+            let (waiting, oldest_wait) = worker.waiting.get(*begun);
+            stats.workers_busy += usize::from(worker.is_busy.get());
+            stats.waiting += waiting;
+            stats.oldest_wait = stats.oldest_wait.max(oldest_wait);
             stats.workers.push(WorkerStats { connections: loads.of(index), messages });
         }
         stats

@@ -9,7 +9,7 @@ use super::room::Room;
 use super::slot::{Notice, Slot};
 use super::socket::{Endpoint, Socket};
 use crate::client::link::Link;
-use crate::client::settings::Settings;
+use crate::client::settings::{Settings, rejected};
 use crate::protocol::ClientEvent;
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
@@ -205,7 +205,7 @@ impl State {
                 Ok((_, ClientEvent::NeedMore { frame_length })) => return Ok(frame_length),
                 Ok((_, ClientEvent::Goodbye)) => return Err(Error::GOODBYE),
                 Ok((taken, ClientEvent::Response(text))) => (taken, Some(Ok(text.to_vec()))),
-                Ok((taken, ClientEvent::Rejected(_))) => (taken, Some(Err(Error::Rejected))),
+                Ok((taken, ClientEvent::Rejected(reason))) => (taken, Some(Err(rejected(reason)))),
                 Ok((taken, ClientEvent::Pong)) => (taken, Some(Ok(Vec::new()))),
                 Ok((taken, _)) => (taken, None),
                 Err(fault) => return Err(settings.error(phase, fault)),

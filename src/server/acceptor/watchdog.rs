@@ -31,6 +31,8 @@ struct Observed {
     last: Snapshot,
     /// For how many ticks it has been in the same turn.
     stalled: u32,
+    /// Connections that were moved away in that turn, and count once it is a long one.
+    moved: u64,
 }
 
 impl Watchdog {
@@ -80,13 +82,16 @@ impl Watchdog {
         })
     }
 
-    fn relieve(&self, pool: &Pool, now: Instant) {
+    fn relieve(&mut self, pool: &Pool, now: Instant) {
         let is_any_free = self.workers.iter().any(|worker| worker.stalled == 0);
-        for (index, observed) in self.workers.iter().enumerate() {
-            match observed.stalled {
-                0 => {}
-                LONG_STALL.. if is_any_free => rebalance(pool, index, now, Takers::Busy),
-                _ => rebalance(pool, index, now, Takers::Idle),
+        for (index, observed) in self.workers.iter_mut().enumerate() {
+            let is_held_up = observed.stalled >= LONG_STALL;
+            let takers = if is_held_up && is_any_free { Takers::Busy } else { Takers::Idle };
+            if observed.stalled > 0 {
+                observed.moved += rebalance(pool, index, now, takers);
+            }
+            if is_held_up {
+                pool.counters.server.redealt.add(std::mem::take(&mut observed.moved));
             }
         }
     }
@@ -96,6 +101,9 @@ impl Observed {
     fn observe(&mut self, snapshot: Snapshot) {
         let is_stalled = snapshot.is_serving() && snapshot == self.last;
         self.stalled = if is_stalled { self.stalled.saturating_add(1) } else { 0 };
+        if !is_stalled {
+            self.moved = 0;
+        }
         self.last = snapshot;
     }
 

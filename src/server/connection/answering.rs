@@ -2,30 +2,31 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
-use log::{error, trace};
+use log::{error, trace, warn};
 
 use super::deferred::{Answer, Outbox, Place};
 use super::writing::OUTPUT_BYTES;
 use super::{Connection, LOG, Scratch};
 use crate::keyring::NamedKey;
 use crate::protocol::{ACCEPTED, NonceSequence, RejectionReason, ResponseWriter};
-use crate::server::handler::{Handler, Request, Response};
-use crate::server::shared::WorkerCounters;
+use crate::server::handler::{Handler, PeerSocket, Request, Response};
+use crate::server::shared::{Floods, WatchdogClock, WorkerCounters};
 use crate::unwind::contained;
 
 /// What became of a message in its handler.
-pub(super) enum Handled {
+enum Handled {
     /// It is answered with what was written.
     Answered,
     /// It is answered later.
     Deferred,
-    /// The handler panicked.
-    Failed,
+    /// It has no response.
+    Rejected(RejectionReason),
 }
 
 /// Runs the handler. A panic takes back what it has deferred.
-pub(super) fn handle(
+fn handle(
     handler: &dyn Handler,
     request: Request<'_>,
     writer: &mut ResponseWriter<'_>,
@@ -47,34 +48,67 @@ pub(super) fn handle(
             }
             counters.panics.add(1);
             error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
-            Handled::Failed
+            Handled::Rejected(RejectionReason::HandlerFailed)
         }
     }
 }
 
+fn log_shed(request: &Request<'_>, floods: &Floods, clock: &WatchdogClock, now: Instant) {
+    floods.shed.record(now, clock, || {
+        let Request { peer, waited, .. } = request;
+        warn!(target: LOG, "{peer}: a message had waited for {waited:.1?}, longer than shed_after, and was rejected");
+    });
+}
+
 impl Connection {
+    /// Lets the handler answer a message, unless that has waited too long.
+    pub(super) fn answer_message(&mut self, message: &[u8], scratch: &mut Scratch<'_>) {
+        let key_name = self.session.key().map_or("", |key| key.name());
+        let request = Request {
+            message,
+            key_name,
+            peer: self.peer,
+            connection: self.id(),
+            is_forward_secret: self.session.is_forward_secret(),
+            waited: scratch.now.saturating_duration_since(scratch.since),
+            socket: Some(PeerSocket { stream: &self.stream, is_closed: self.read_closed || self.broken }),
+        };
+        let is_too_late = scratch.shed_after.is_some_and(|limit| request.waited > limit);
+        let mut writer = self.session.begin_response(&mut scratch.output.bytes);
+        let place = Place {
+            outbox: &mut self.outbox,
+            deferral: &scratch.deferral,
+            token: scratch.token,
+            key: self.session.key(),
+            counters: scratch.counters,
+        };
+        let handled = if is_too_late && !scratch.is_draining {
+            scratch.counters.shed.add(1);
+            log_shed(&request, scratch.floods, scratch.clock, scratch.now);
+            Handled::Rejected(RejectionReason::Overloaded)
+        } else {
+            handle(scratch.handler, request, &mut writer, place, scratch.counters)
+        };
+        self.answer_with(writer, &handled, &mut scratch.nonces);
+    }
+
     /// Seals the answer to a message behind what is in the output, or queues it behind answers that come later.
-    pub(super) fn answer_with(
-        &mut self,
-        writer: ResponseWriter<'_>,
-        handled: &Handled,
-        nonces: &mut NonceSequence,
-    ) {
+    fn answer_with(&mut self, writer: ResponseWriter<'_>, handled: &Handled, nonces: &mut NonceSequence) {
         match (handled, &self.outbox) {
             (Handled::Deferred, _) => _ = writer.discard(),
             (Handled::Answered, Some(outbox)) => {
                 outbox.push(Answer::Response(writer.as_slice().to_vec()));
                 writer.discard();
             }
-            (Handled::Failed, Some(outbox)) => {
-                outbox.push(Answer::Rejection(RejectionReason::HandlerFailed));
+            (Handled::Rejected(reason), Some(outbox)) => {
+                outbox.push(Answer::Rejection(*reason));
                 writer.discard();
             }
             (Handled::Answered, None) => {
                 let is_sealed = self.session.seal(writer, nonces);
                 self.record_sealed(is_sealed);
             }
-            (Handled::Failed, None) => self.session.reject(writer, RejectionReason::HandlerFailed),
+            (Handled::Rejected(reason), None) => self.session.reject(writer, *reason),
         }
     }
 

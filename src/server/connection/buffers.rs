@@ -25,13 +25,13 @@ const SPARES: usize = 2;
 const HANDED_OVER: usize = 8;
 
 /// The buffer that a worker reads into.
-pub(super) struct Input {
+pub(in crate::server) struct Input {
     pub(super) current: ReadBuffer,
     spares: Vec<ReadBuffer>,
 }
 
 impl Input {
-    pub(super) fn new() -> Self {
+    pub(in crate::server) fn new() -> Self {
         Self { current: ReadBuffer::with_size(READ_BUFFER), spares: Vec::new() }
     }
 
@@ -65,7 +65,7 @@ impl Input {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::server) fn clear(&mut self) {
         self.current.clear();
         if self.current.size() > RETAINED {
             self.current = ReadBuffer::with_size(READ_BUFFER);

@@ -170,9 +170,9 @@ impl Connection {
     }
 
     pub(super) fn discard(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Next> {
-        let mut received = 0;
+        let (mut room, mut received) = ([0; 16 << 10], 0);
         while received < TURN_BYTES {
-            match self.stream.read(scratch.input.current.room(0)) {
+            match self.stream.read(&mut room) {
                 Ok(0) => return Ok(Next::Close),
                 Ok(count) => {
                     scratch.counters.bytes_in.add(count as u64);

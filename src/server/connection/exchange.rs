@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use log::{debug, warn};
 
-use super::answering::handle;
-use super::buffers::TURN_BYTES;
+use super::buffers::{Input, TURN_BYTES};
 use super::closing::Closing;
-use super::deferred::{Answer, Place};
+use super::deferred::Answer;
 #[cfg(feature = "proxy-protocol")]
 use super::proxy::{Announced, announced};
 use super::writing::OUTPUT_BYTES;
 use super::{Connection, LOG, Next, Scratch};
 use crate::protocol::{RejectionReason, SEAL_OVERHEAD, ServerEvent, TAG_LENGTH, later};
-use crate::server::handler::Request;
 use crate::server::shared::{End, Full, WorkerCounters};
 
 /// A turn takes no more than this many frames, of whatever type.
@@ -58,20 +56,23 @@ enum Progress {
 
 impl Connection {
     /// Reads and answers until nothing is left, the turn is over, or the connection is.
-    pub(super) fn exchange(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Next> {
+    pub(super) fn exchange(&mut self, scratch: &mut Scratch<'_>, input: &mut Input) -> io::Result<Next> {
         let mut received = 0;
         let mut drained = false;
+        let begun = scratch.now;
+        let is_anything_left = !input.current.is_empty();
         loop {
-            let frame_length = match self.answer(scratch)? {
+            let frame_length = match self.answer(scratch, input)? {
                 Progress::NeedMore { frame_length } => frame_length,
                 Progress::OutputWaits => return Ok(Next::Wait),
+                // What is left has waited since it was seen, also in its next turn.
                 Progress::TurnOver => return self.finish_turn(scratch, Next::Again),
                 Progress::LastAnswered | Progress::AnswersWait => {
                     return self.finish_turn(scratch, Next::Wait);
                 }
                 Progress::Refused => return Ok(Next::Close),
                 Progress::Ended => {
-                    scratch.input.clear();
+                    input.clear();
                     return self.finish_turn(scratch, Next::Wait);
                 }
             };
@@ -79,15 +80,16 @@ impl Connection {
                 return self.finish_turn(scratch, Next::Wait);
             }
             if received >= TURN_BYTES {
+                scratch.since = scratch.now;
                 return self.finish_turn(scratch, Next::Again);
             }
             if self.is_arrived_read() && self.closing == Closing::No {
-                if !scratch.is_draining || scratch.input.current.is_empty() {
+                if !scratch.is_draining || input.current.is_empty() {
                     return self.finish_turn(scratch, Next::Wait);
                 }
                 self.closing = Closing::AfterFrame;
             }
-            let room = scratch.input.current.room(frame_length);
+            let room = input.current.room(frame_length);
             let wanted = room.len();
             match self.stream.read(room) {
                 Ok(0) => {
@@ -95,9 +97,13 @@ impl Connection {
                     return self.finish_turn(scratch, Next::Wait);
                 }
                 Ok(count) => {
-                    scratch.input.current.received(count);
+                    input.current.received(count);
                     scratch.counters.bytes_in.add(count as u64);
                     received += count;
+                    if is_anything_left {
+                        // What was left is answered, and this has come later.
+                        scratch.since = begun;
+                    }
                     drained = SHORT_READ_DRAINS && count < wanted && !self.read_closed;
                     let count = u32::try_from(count).unwrap_or(u32::MAX);
                     self.arrived = self.arrived.map(|left| left.saturating_sub(count));
@@ -110,9 +116,9 @@ impl Connection {
     }
 
     /// Answers the whole frames that have been read.
-    fn answer(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Progress> {
+    fn answer(&mut self, scratch: &mut Scratch<'_>, input: &mut Input) -> io::Result<Progress> {
         #[cfg(feature = "proxy-protocol")]
-        if let Some(progress) = self.take_proxy_header(scratch) {
+        if let Some(progress) = self.take_proxy_header(scratch, input) {
             return Ok(progress);
         }
         let (tick, begun) = (scratch.clock.ticks(), scratch.now);
@@ -122,10 +128,10 @@ impl Connection {
             if self.is_backlogged {
                 return Ok(Progress::AnswersWait);
             }
-            let input = scratch.input.current.filled_mut();
+            let filled = input.current.filled_mut();
             let output_before = scratch.output.bytes.len();
             let was_established = self.session.is_established();
-            let (taken, event) = self.session.receive(input, &mut scratch.output.bytes, scratch.now);
+            let (taken, event) = self.session.receive(filled, &mut scratch.output.bytes, scratch.now);
             let own_answer = match &event {
                 ServerEvent::Established => Answer::Acceptance,
                 _ => Answer::Rejection(RejectionReason::NotGiven),
@@ -141,24 +147,7 @@ impl Connection {
                 ServerEvent::NeedMore { frame_length } => return Ok(Progress::NeedMore { frame_length }),
                 ServerEvent::Message(message) => {
                     messages += 1;
-                    let key_name = self.session.key().map_or("", |key| key.name());
-                    let request = Request {
-                        message,
-                        key_name,
-                        peer: self.peer,
-                        connection: self.id(),
-                        is_forward_secret: self.session.is_forward_secret(),
-                    };
-                    let mut writer = self.session.begin_response(&mut scratch.output.bytes);
-                    let place = Place {
-                        outbox: &mut self.outbox,
-                        deferral: &scratch.deferral,
-                        token: scratch.token,
-                        key: self.session.key(),
-                        counters: scratch.counters,
-                    };
-                    let handled = handle(scratch.handler, request, &mut writer, place, scratch.counters);
-                    self.answer_with(writer, &handled, &mut scratch.nonces);
+                    self.answer_message(message, scratch);
                 }
                 // The one that proves a forward-secret session is not the application's.
                 ServerEvent::Ping => scratch.counters.pings.add(u64::from(was_established)),
@@ -184,9 +173,9 @@ impl Connection {
                 }
             }
             frames += 1;
-            scratch.input.current.consume(taken);
+            input.current.consume(taken);
             if self.closing == Closing::AfterFrame {
-                scratch.input.clear();
+                input.clear();
                 self.closing = Closing::Answered;
                 return Ok(Progress::LastAnswered);
             }
@@ -196,7 +185,7 @@ impl Connection {
             }
             // A handler that took long must delay no further answers, nor the other connections. The ticks cost nothing to
             // read but stand while the watchdog is parked, so one look at the clock is for the first message.
-            let is_pipelined = messages == 1 && !scratch.input.current.is_empty();
+            let is_pipelined = messages == 1 && !input.current.is_empty();
             if is_pipelined {
                 scratch.clock.unpark();
             }
@@ -263,15 +252,15 @@ impl Connection {
 
     /// Takes the load balancer's header, if one is awaited; gives how far that got unless it is there.
     #[cfg(feature = "proxy-protocol")]
-    fn take_proxy_header(&mut self, scratch: &mut Scratch<'_>) -> Option<Progress> {
+    fn take_proxy_header(&mut self, scratch: &mut Scratch<'_>, input: &mut Input) -> Option<Progress> {
         if !self.awaits_proxy_header {
             return None;
         }
-        match announced(scratch.input.current.filled()) {
+        match announced(input.current.filled()) {
             Announced::NeedMore(frame_length) => Some(Progress::NeedMore { frame_length }),
             Announced::Peer(length, peer) => {
                 self.awaits_proxy_header = false;
-                scratch.input.current.consume(length);
+                input.current.consume(length);
                 if let Some(peer) = peer {
                     debug!(target: LOG, "{peer}: through the load balancer {}", self.peer);
                     self.peer = peer;

@@ -13,13 +13,13 @@ mod writing;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::debug;
 use mio::Token;
 use mio::net::TcpStream;
 
-use self::buffers::{Input, Output, Unsent};
+use self::buffers::{Output, Unsent};
 use self::closing::Closing;
 use self::deferred::Outbox;
 use self::repeats::Repeats;
@@ -29,6 +29,7 @@ use crate::keyring::Keyring;
 use crate::protocol::{Deadline, Expiry, NonceSequence, ServerSession, SessionSettings};
 use crate::read_buffer::ReadBuffer;
 
+pub(super) use self::buffers::Input;
 pub(super) use self::deferred::{Deferral, DeferralLimits, Owner};
 pub use self::deferred::{NotWanted, Reply};
 
@@ -72,16 +73,18 @@ pub(super) struct Connection {
 /// What a worker lends to the connection that it serves.
 pub(super) struct Scratch<'w> {
     handler: &'w dyn Handler,
+    shed_after: Option<Duration>,
     deferral: Deferral,
     counters: &'w WorkerCounters,
     server_counters: &'w ServerCounters,
     floods: &'w Floods,
     clock: &'w WatchdogClock,
     nonces: NonceSequence,
-    input: Input,
     output: Output,
     /// The slot of the connection.
     token: Token,
+    /// When the first was seen of what has not been answered yet.
+    pub(super) since: Instant,
     /// Whether the server stops.
     pub(super) is_draining: bool,
     /// The worker's last look at the clock.
@@ -104,7 +107,7 @@ pub(super) type Ended = (Box<Connection>, End);
 
 impl<'w> Scratch<'w> {
     pub(super) fn new(
-        (handler, deferral): (&'w dyn Handler, Deferral),
+        (handler, shed_after, deferral): (&'w dyn Handler, Option<Duration>, Deferral),
         counters: &'w Counters,
         worker: usize,
         (floods, clock): (&'w Floods, &'w WatchdogClock),
@@ -112,15 +115,16 @@ impl<'w> Scratch<'w> {
     ) -> Self {
         Self {
             handler,
+            shed_after,
             deferral,
             counters: &counters.workers[worker],
             server_counters: &counters.server,
             floods,
             clock,
             nonces,
-            input: Input::new(),
             output: Output::default(),
             token: Token(0),
+            since: Instant::now(),
             is_draining: false,
             now: Instant::now(),
         }
@@ -128,7 +132,6 @@ impl<'w> Scratch<'w> {
 
     /// Forgets what is left of a turn.
     pub(super) fn clear(&mut self) {
-        self.input.clear();
         self.output.clear();
     }
 }
@@ -170,18 +173,26 @@ impl Connection {
         self
     }
 
-    /// Serves the connection, which is in this slot of its worker, for one turn: read, open, handle, seal, write.
-    pub(super) fn serve(&mut self, scratch: &mut Scratch<'_>, token: Token) -> Next {
-        scratch.token = token;
-        let next = self.turn(scratch).unwrap_or_else(|error| {
+    /// Serves the connection, which is in this slot of its worker and ready since then, for one turn: read, open, handle, seal,
+    /// write.
+    pub(super) fn serve(
+        &mut self,
+        scratch: &mut Scratch<'_>,
+        input: &mut Input,
+        token: Token,
+        since: Instant,
+    ) -> Next {
+        (scratch.token, scratch.since) = (token, since);
+        let next = self.turn(scratch, input).unwrap_or_else(|error| {
             debug!(target: LOG, "{}: closed after {error}", self.peer);
             Next::Close
         });
         scratch.clear();
+        input.clear();
         next
     }
 
-    fn turn(&mut self, scratch: &mut Scratch<'_>) -> io::Result<Next> {
+    fn turn(&mut self, scratch: &mut Scratch<'_>, input: &mut Input) -> io::Result<Next> {
         if let Some(outbox) = &self.outbox {
             if self.broken {
                 return Ok(Next::Close);
@@ -200,9 +211,9 @@ impl Connection {
                 self.finish_turn(scratch, Next::Wait)
             }
             Closing::No | Closing::AfterFrame => {
-                scratch.input.resume(std::mem::take(&mut self.unfinished));
-                let next = self.exchange(scratch);
-                self.unfinished = scratch.input.set_aside();
+                input.resume(std::mem::take(&mut self.unfinished));
+                let next = self.exchange(scratch, input);
+                self.unfinished = input.set_aside();
                 next
             }
             Closing::Answered | Closing::AfterOutput | Closing::LingerAfterOutput => {

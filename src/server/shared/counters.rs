@@ -1,7 +1,8 @@
 //! What is counted while a server runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use super::admission::AdmissionLimits;
 use super::load::Loads;
@@ -12,6 +13,8 @@ pub(in crate::server) struct Counters {
     pub(in crate::server) loads: Arc<Loads>,
     /// Answers that are awaited now.
     pub(in crate::server) awaited: Arc<Gauge>,
+    /// What the moments in the workers' counters count from.
+    pub(in crate::server) begun: Instant,
     pub(in crate::server) server: ServerCounters,
     pub(in crate::server) workers: Box<[WorkerCounters]>,
 }
@@ -21,6 +24,7 @@ impl Counters {
         Self {
             loads: Arc::new(Loads::new(workers, limits)),
             awaited: Arc::default(),
+            begun: Instant::now(),
             server: ServerCounters::default(),
             workers: (0..workers).map(|_| WorkerCounters::default()).collect(),
         }
@@ -75,6 +79,9 @@ pub(in crate::server) enum End {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(in crate::server) struct WorkerCounters {
+    pub(in crate::server) is_busy: Flag,
+    pub(in crate::server) waiting: Waiting,
+    pub(in crate::server) shed: OwnCounter,
     pub(in crate::server) unauthenticated: OwnCounter,
     pub(in crate::server) classic: OwnCounter,
     pub(in crate::server) forward_secret: OwnCounter,
@@ -102,6 +109,43 @@ impl Gauge {
 
     pub(in crate::server) fn get(&self) -> usize {
         self.0.load(Relaxed)
+    }
+}
+
+/// Whether something is so at the moment.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Flag(AtomicBool);
+
+impl Flag {
+    pub(in crate::server) fn set(&self, is_so: bool) {
+        self.0.store(is_so, Relaxed);
+    }
+
+    pub(in crate::server) fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// How many connections wait for their turn, and since when the next of them does: a moment apart.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Waiting {
+    count: AtomicUsize,
+    nanoseconds: AtomicU64,
+}
+
+impl Waiting {
+    pub(in crate::server) fn set(&self, count: usize, next: Option<Instant>, begun: Instant) {
+        self.count.store(count, Relaxed);
+        if let Some(since) = next {
+            let since = since.saturating_duration_since(begun).as_nanos();
+            self.nanoseconds.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
+    pub(in crate::server) fn get(&self, begun: Instant) -> (usize, Option<Duration>) {
+        let count = self.count.load(Relaxed);
+        let since = Duration::from_nanos(self.nanoseconds.load(Relaxed));
+        (count, (count > 0).then(|| begun.elapsed().saturating_sub(since)))
     }
 }
 

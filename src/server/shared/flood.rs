@@ -1,4 +1,4 @@
-//! Log lines that strangers can cause as often as they like: the first at once, and further ones as a number.
+//! Log lines about what many connections can cause at the same time: the first at once, and further ones as a number.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ pub(in crate::server) struct Floods {
     pub(in crate::server) full: Flood,
     /// Connections that could not be accepted.
     pub(in crate::server) failed: Flood,
+    /// Messages that were shed.
+    pub(in crate::server) shed: Flood,
 }
 
 /// One kind of event.
@@ -44,6 +46,7 @@ impl Floods {
             evicted: Flood::new("further connections that were not established made room for others"),
             full: Flood::new("further connections were refused: there was no place for them"),
             failed: Flood::new("further times accepting failed"),
+            shed: Flood::new("further messages had waited longer than shed_after"),
         }
     }
 
@@ -68,8 +71,8 @@ impl Floods {
         }
     }
 
-    fn all(&self) -> [&Flood; 4] {
-        [&self.unauthenticated, &self.evicted, &self.full, &self.failed]
+    fn all(&self) -> [&Flood; 5] {
+        [&self.unauthenticated, &self.evicted, &self.full, &self.failed, &self.shed]
     }
 }
 

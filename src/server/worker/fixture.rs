@@ -31,7 +31,7 @@ impl Fixture {
         let echo = |message: &[u8]| message.to_vec();
         let pool = Pool::new(
             workers,
-            Box::new(echo),
+            (Box::new(echo), None),
             admission,
             DeferralLimits::default(),
             Arc::new(Keyring::new()),
@@ -59,6 +59,6 @@ impl Fixture {
         let connection = Connection::new(stream, peer, session, load, Instant::now());
         let Remote { table, mailbox } = &self.pool.workers[worker];
         mailbox.deliver(Delivery::Connection(Box::new(connection)));
-        table.lock().wait(Some(Duration::ZERO)).expect("a look");
+        table.lock().wait(Some(Duration::ZERO), Instant::now()).expect("a look");
     }
 }

@@ -4,6 +4,7 @@
 pub(super) mod fixture;
 mod mailbox;
 mod pool;
+mod ready;
 mod table;
 mod timers;
 
@@ -16,8 +17,8 @@ use mio::Token;
 use parking_lot::MutexGuard;
 
 use self::pool::{Seen, take_withdrawn};
-use self::table::Table;
-use super::connection::{Connection, Deferral, Ended, Next, Scratch};
+use self::table::{Due, Table};
+use super::connection::{Connection, Deferral, Ended, Input, Next, Scratch};
 use super::shared::{End, LOG, StopPhase};
 use crate::protocol::NonceSequence;
 use crate::unwind::contained;
@@ -37,9 +38,15 @@ pub(super) fn run(pool: &Pool, index: usize, nonces: NonceSequence) {
         limits: pool.deferral.clone(),
         awaited: Arc::clone(&pool.counters.awaited),
     };
-    let scratch =
-        Scratch::new((&*pool.handler, deferral), &pool.counters, index, (&pool.floods, &pool.clock), nonces);
-    let mut worker = Worker { pool, index, remote, seen: pool.seen(), scratch, ended: Vec::new() };
+    let scratch = Scratch::new(
+        (&*pool.handler, pool.shed_after, deferral),
+        &pool.counters,
+        index,
+        (&pool.floods, &pool.clock),
+        nonces,
+    );
+    let mut worker =
+        Worker { pool, index, remote, seen: pool.seen(), scratch, input: Input::new(), ended: Vec::new() };
     // Handlers are caught where they are called. What else could panic is the application's logger, and that
     // costs one connection, not a worker with all of its own.
     while contained(|| worker.serve_until_stopped()).is_none() {
@@ -54,6 +61,7 @@ struct Worker<'p> {
     remote: &'p Remote,
     seen: Seen,
     scratch: Scratch<'p>,
+    input: Input,
     /// Connections that are over, to be counted and logged when the table is not locked.
     ended: Vec<Ended>,
 }
@@ -68,7 +76,7 @@ impl Worker<'_> {
                 self.ended.extend(take_withdrawn(&mut table));
             }
             if seen.makes_room != self.seen.makes_room {
-                self.ended.extend(table.take_strangers(seen.makes_room));
+                self.ended.extend(table.take_strangers(seen.makes_room, self.scratch.now));
             }
             self.seen = seen;
             self.scratch.is_draining = seen.phase != StopPhase::Running;
@@ -86,9 +94,9 @@ impl Worker<'_> {
             }
             self.ended.extend(table.take_expired(self.scratch.now));
             self.record_ended(&mut table);
-            if let Some((token, connection)) = self.next(&mut table) {
+            if let Some(due) = self.next(&mut table) {
                 let begun = self.scratch.now;
-                self.serve(&mut table, token, connection);
+                self.serve(&mut table, due);
                 if self.scratch.now == begun {
                     // Nothing was written in that turn, and so nobody has looked at the clock.
                     self.scratch.now = Instant::now();
@@ -100,7 +108,7 @@ impl Worker<'_> {
     }
 
     /// The next connection to serve: a ready one of our own, or one that another worker could not get to.
-    fn next(&mut self, table: &mut MutexGuard<'_, Table>) -> Option<(Token, Box<Connection>)> {
+    fn next(&mut self, table: &mut MutexGuard<'_, Table>) -> Option<Due> {
         if table.is_poll_due() && (table.has_ready() || self.pool.has_injected()) {
             self.look(table, Some(Duration::ZERO));
             // Once a round, so that a worker whose own connections never pause takes its part of the others' as well.
@@ -111,11 +119,12 @@ impl Worker<'_> {
         table.take_ready().or_else(|| self.adopt(table))
     }
 
-    fn adopt(&self, table: &mut Table) -> Option<(Token, Box<Connection>)> {
+    fn adopt(&self, table: &mut Table) -> Option<Due> {
         table.adopt(self.pool.take_injected(self.index)?)
     }
 
-    fn serve(&mut self, table: &mut MutexGuard<'_, Table>, token: Token, mut connection: Box<Connection>) {
+    fn serve(&mut self, table: &mut MutexGuard<'_, Table>, due: Due) {
+        let Due { token, mut connection, since } = due;
         let phase_before = self.seen.phase;
         let was_overdue = connection.is_over(self.scratch.now);
         if was_overdue || phase_before == StopPhase::Draining {
@@ -123,38 +132,41 @@ impl Worker<'_> {
         }
         let messages = &self.pool.counters.workers[self.index].messages;
         let messages_before = messages.get();
-        let next = self.unlocked(table, |worker| connection.serve(&mut worker.scratch, token));
+        let next = self
+            .unlocked(table, |worker| connection.serve(&mut worker.scratch, &mut worker.input, token, since));
         let is_overdue = connection.is_over(self.scratch.now);
         let is_arrived_read = next == Next::Wait || connection.is_arrived_read();
+        let at_once = Some(self.scratch.now);
         if next == Next::Close {
             return self.remove(table, token, connection, End::Closed);
         }
         if was_overdue && is_overdue && (is_arrived_read || connection.is_lingering()) {
             let counters = &self.pool.counters.server;
             if !connection.wants_to_write() && connection.say_goodbye(End::Expired, counters) {
-                return table.put_back(token, connection, true);
+                return table.put_back(token, connection, at_once);
             }
             return self.remove(table, token, connection, End::Expired);
         }
         let again = next == Next::Again;
+        let ready_since = again.then_some(self.scratch.since);
         match self.pool.stop.phase() {
             StopPhase::Running => {
                 if !is_overdue {
                     connection.lift_limit();
                 }
-                table.put_back(token, connection, again);
+                table.put_back(token, connection, ready_since);
             }
             // What arrived before the stop may have arrived after this turn had read: one more turn.
             StopPhase::Draining if phase_before == StopPhase::Running => {
-                table.put_back(token, connection, true);
+                table.put_back(token, connection, at_once);
             }
             StopPhase::Draining if !again && connection.is_quiescent() && !connection.is_ending() => {
                 let counters = &self.pool.counters.server;
                 if connection.say_goodbye(End::Drained, counters) {
-                    table.put_back(token, connection, true);
+                    table.put_back(token, connection, at_once);
                 } else if connection.begin_lingering_at_stop(self.scratch.now) {
                     counters.record_end(End::Drained);
-                    table.put_back(token, connection, true);
+                    table.put_back(token, connection, at_once);
                 } else {
                     self.remove(table, token, connection, End::Drained);
                 }
@@ -163,11 +175,11 @@ impl Worker<'_> {
                 if !again && !connection.wants_to_write() {
                     connection.end_after_frame();
                 }
-                table.put_back(token, connection, again);
+                table.put_back(token, connection, ready_since);
             }
             // It is ended with the others in the table.
             StopPhase::Finishing if messages.get() == messages_before => {
-                table.put_back(token, connection, again);
+                table.put_back(token, connection, ready_since);
             }
             // A handler ran beyond the time for draining.
             StopPhase::Finishing => {
@@ -189,11 +201,11 @@ impl Worker<'_> {
             deadline.map(|at| at.saturating_duration_since(self.scratch.now))
         };
         self.look(table, timeout);
-        self.scratch.now = Instant::now();
+        self.scratch.now = if timeout == Some(Duration::ZERO) { Instant::now() } else { table.now() };
     }
 
     fn look(&mut self, table: &mut MutexGuard<'_, Table>, timeout: Option<Duration>) {
-        let outcome = table.wait(timeout);
+        let outcome = table.wait(timeout, self.scratch.now);
         self.remote.mailbox.end_waiting();
         let failures = table.take_failures();
         if outcome.is_err() || !failures.is_empty() {
@@ -226,15 +238,16 @@ impl Worker<'_> {
     fn unlocked<T>(&mut self, table: &mut MutexGuard<'_, Table>, action: impl FnOnce(&mut Self) -> T) -> T {
         self.pool.begin_turn(self.index);
         let outcome = MutexGuard::unlocked(table, || action(self));
-        self.remote.mailbox.end_turn();
+        self.pool.end_turn(self.index);
         outcome
     }
 
     /// Goes back to where a turn can begin, after a panic in one.
     fn recover(&mut self) {
         self.scratch.clear();
+        self.input.clear();
         self.ended.clear();
-        self.remote.mailbox.end_turn();
+        self.pool.end_turn(self.index);
         self.remote.mailbox.end_waiting();
         self.remote.table.lock().reclaim();
     }

@@ -14,7 +14,7 @@ use log::{error, warn};
 use parking_lot::Mutex;
 
 use super::mailbox::Mailbox;
-use super::table::{Delivery, Table};
+use super::table::{Delivery, ReadyConnection, Table};
 use crate::keyring::Keyring;
 use crate::server::connection::{Connection, DeferralLimits, Ended};
 use crate::server::handler::Handler;
@@ -27,13 +27,14 @@ const LINGER_TICK: Duration = Duration::from_millis(1);
 
 pub(in crate::server) struct Pool {
     pub(in crate::server) handler: Box<dyn Handler>,
+    pub(in crate::server) shed_after: Option<Duration>,
     pub(in crate::server) deferral: DeferralLimits,
     pub(in crate::server) keyring: Arc<Keyring>,
     pub(in crate::server) counters: Arc<Counters>,
     pub(in crate::server) floods: Floods,
     pub(in crate::server) workers: Box<[Remote]>,
     /// Ready connections of stalled workers, for any worker that has nothing to do.
-    injector: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
+    injector: (Sender<ReadyConnection>, Receiver<ReadyConnection>),
     /// Connections that have said goodbye when the threads end.
     parting: Mutex<Vec<Ended>>,
     pub(in crate::server) clock: WatchdogClock,
@@ -56,8 +57,8 @@ pub(in crate::server) struct Remote {
 }
 
 impl Remote {
-    fn new(counters: &Arc<Counters>) -> io::Result<Self> {
-        let table = Table::new(counters)?;
+    fn new(counters: &Arc<Counters>, worker: usize) -> io::Result<Self> {
+        let table = Table::new(counters, worker)?;
         Ok(Self { mailbox: table.mailbox(), table: Mutex::new(table) })
     }
 }
@@ -65,7 +66,7 @@ impl Remote {
 impl Pool {
     pub(in crate::server) fn new(
         workers: usize,
-        handler: Box<dyn Handler>,
+        (handler, shed_after): (Box<dyn Handler>, Option<Duration>),
         admission: AdmissionLimits,
         deferral: DeferralLimits,
         keyring: Arc<Keyring>,
@@ -74,9 +75,10 @@ impl Pool {
         let counters = Arc::new(Counters::new(workers, admission));
         Ok(Self {
             handler,
+            shed_after,
             deferral,
             keyring,
-            workers: (0..workers).map(|_| Remote::new(&counters)).collect::<io::Result<_>>()?,
+            workers: (0..workers).map(|worker| Remote::new(&counters, worker)).collect::<io::Result<_>>()?,
             counters,
             floods: Floods::new(),
             injector: crossbeam_channel::unbounded(),
@@ -102,17 +104,16 @@ impl Pool {
 
     /// Leaves a ready connection to whichever worker takes it. [`wake_for_injected`](Self::wake_for_injected) is to be
     /// called afterwards.
-    pub(in crate::server) fn inject(&self, connection: Box<Connection>) {
-        self.counters.server.redealt.add(1);
+    pub(in crate::server) fn inject(&self, connection: ReadyConnection) {
         // The receiver stands beside the sender, so the channel is never closed.
         let _ = self.injector.0.send(connection);
     }
 
     /// Takes a connection that any worker may take, for this one.
-    pub(in crate::server) fn take_injected(&self, worker: usize) -> Option<Box<Connection>> {
-        let mut connection = self.injector.1.try_recv().ok()?;
+    pub(in crate::server) fn take_injected(&self, worker: usize) -> Option<ReadyConnection> {
+        let (mut connection, since) = self.injector.1.try_recv().ok()?;
         connection.transfer(worker);
-        Some(connection)
+        Some((connection, since))
     }
 
     pub(in crate::server) fn has_injected(&self) -> bool {
@@ -133,9 +134,15 @@ impl Pool {
     #[inline]
     pub(in crate::server) fn begin_turn(&self, worker: usize) {
         self.workers[worker].mailbox.begin_turn();
+        self.counters.workers[worker].is_busy.set(true);
         if self.counters.loads.of(worker) > 1 {
             self.clock.unpark();
         }
+    }
+
+    pub(in crate::server) fn end_turn(&self, worker: usize) {
+        self.counters.workers[worker].is_busy.set(false);
+        self.workers[worker].mailbox.end_turn();
     }
 
     pub(in crate::server) fn seen(&self) -> Seen {
@@ -189,7 +196,7 @@ impl Pool {
                 left.push((connection, end));
             }
         }
-        while let Ok(connection) = self.injector.1.try_recv() {
+        while let Ok((connection, _)) = self.injector.1.try_recv() {
             left.push((connection, End::Cut));
         }
         left

@@ -3,6 +3,8 @@
 //! The worker holds the table's lock except while it serves a connection, which is out of the table meanwhile. So
 //! the watchdog can look after the others when that takes long. Nothing in here logs, since the lock is held.
 
+mod sweeps;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -12,10 +14,11 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 use super::mailbox::Mailbox;
+use super::ready::ReadyQueue;
 use super::timers::Timers;
-use crate::server::connection::{Connection, Ended, Owner};
+use crate::server::connection::{Connection, Owner};
 use crate::server::handler::ConnectionId;
-use crate::server::shared::{Counters, End, Waker};
+use crate::server::shared::{Counters, Waker};
 
 /// The token of the waker; slots count from 0 and never get there.
 const WAKER: Token = Token(usize::MAX);
@@ -38,6 +41,17 @@ impl Owner for Mailbox<Delivery> {
     }
 }
 
+/// A connection that is ready, and since when.
+pub(in crate::server) type ReadyConnection = (Box<Connection>, Instant);
+
+/// A connection whose turn it is.
+pub(super) struct Due {
+    pub(super) token: Token,
+    pub(super) connection: Box<Connection>,
+    /// When it was seen that it has something to do.
+    pub(super) since: Instant,
+}
+
 pub(in crate::server) struct Table {
     poll: Poll,
     events: Events,
@@ -45,8 +59,10 @@ pub(in crate::server) struct Table {
     counters: Arc<Counters>,
     slots: Vec<Slot>,
     vacant: Vec<usize>,
-    /// Slots in the state `Ready`, each once, in the order of their turns.
-    ready: VecDeque<usize>,
+    /// Slots in the state `Ready`.
+    ready: ReadyQueue,
+    /// When the sockets were last asked.
+    now: Instant,
     /// Turns until the sockets are asked again.
     turns_until_poll: usize,
     timers: Timers,
@@ -88,7 +104,7 @@ impl Slot {
 }
 
 impl Table {
-    pub(in crate::server) fn new(counters: &Arc<Counters>) -> io::Result<Self> {
+    pub(in crate::server) fn new(counters: &Arc<Counters>, worker: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(mio::Waker::new(poll.registry(), WAKER)?);
         Ok(Self {
@@ -98,7 +114,8 @@ impl Table {
             counters: Arc::clone(counters),
             slots: Vec::new(),
             vacant: Vec::new(),
-            ready: VecDeque::new(),
+            ready: ReadyQueue::new(counters, worker),
+            now: Instant::now(),
             turns_until_poll: 0,
             timers: Timers::default(),
             strangers: VecDeque::new(),
@@ -112,36 +129,46 @@ impl Table {
         Arc::clone(&self.mailbox)
     }
 
+    /// When the sockets were last asked.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Takes the next ready connection out for its turn.
-    pub(super) fn take_ready(&mut self) -> Option<(Token, Box<Connection>)> {
-        let index = self.ready.pop_front()?;
-        self.take_out(index)
+    pub(super) fn take_ready(&mut self) -> Option<Due> {
+        let (index, since) = self.ready.pop()?;
+        self.take_out(index, since)
     }
 
     /// Takes in a connection from another worker's table, and at once out for its turn.
-    pub(super) fn adopt(&mut self, connection: Box<Connection>) -> Option<(Token, Box<Connection>)> {
+    pub(super) fn adopt(&mut self, (connection, since): ReadyConnection) -> Option<Due> {
         let index = self.admit(connection)?;
-        self.take_out(index)
+        self.take_out(index, since)
     }
 
-    fn take_out(&mut self, index: usize) -> Option<(Token, Box<Connection>)> {
+    fn take_out(&mut self, index: usize, since: Instant) -> Option<Due> {
         self.turns_until_poll = self.turns_until_poll.saturating_sub(1);
         let slot = &mut self.slots[index];
         slot.state = State::Out { pending: false };
         let mut connection = slot.connection.take()?;
         connection.record_closed(slot.read_closed, slot.broken);
-        Some((Token(index), connection))
+        Some(Due { token: Token(index), connection, since })
     }
 
-    /// Puts a connection back after its turn; `is_ready` if it has more to do.
-    pub(super) fn put_back(&mut self, Token(index): Token, connection: Box<Connection>, is_ready: bool) {
+    /// Puts a connection back after its turn; if it has more to do, with when that was first seen.
+    pub(super) fn put_back(
+        &mut self,
+        Token(index): Token,
+        connection: Box<Connection>,
+        ready_since: Option<Instant>,
+    ) {
         let slot = &mut self.slots[index];
-        let is_ready = is_ready || slot.state == State::Out { pending: true };
+        let seen_meanwhile = (slot.state == State::Out { pending: true }).then_some(self.now);
         slot.connection = Some(connection);
         slot.state = State::Idle;
         self.arm(index);
-        if is_ready {
-            self.make_ready(index);
+        if let Some(since) = ready_since.or(seen_meanwhile) {
+            self.make_ready(index, since);
         }
     }
 
@@ -158,7 +185,7 @@ impl Table {
 
     /// Whether a connection waits for its turn.
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready.len() > 0
     }
 
     /// When the deadlines must be looked at, at the latest.
@@ -167,8 +194,8 @@ impl Table {
     }
 
     /// Waits for any connection to become ready, a wake-up or the end of `timeout`; then takes in what was delivered.
-    pub(in crate::server) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let outcome = match self.look(timeout) {
+    pub(in crate::server) fn wait(&mut self, timeout: Option<Duration>, now: Instant) -> io::Result<()> {
+        let outcome = match self.look(timeout, now) {
             // A signal came between: that says nothing about the sockets, but the wait is over.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             outcome => outcome.map(drop),
@@ -182,130 +209,24 @@ impl Table {
                     if let Some(index) = self.admit(connection)
                         && is_ready
                     {
-                        self.make_ready(index);
+                        self.make_ready(index, self.now);
                     }
                 }
-                Delivery::Answer(Token(index)) => self.make_ready(index),
+                Delivery::Answer(Token(index)) => self.make_ready(index, self.now),
             }
         }
         self.turns_until_poll = self.ready.len().max(1);
         outcome
     }
 
-    /// Takes out the connections whose deadline was over at `now`, a moment that has passed.
-    ///
-    /// The sockets are asked first. What has arrived by its deadline is in time, however late this process gets to it (it
-    /// may have been stopped meanwhile), so a connection with anything to read is not taken out but ready.
-    pub(in crate::server) fn take_expired(&mut self, now: Instant) -> Vec<Ended> {
-        let mut expired = Vec::new();
-        if self.timers.next().is_none_or(|at| at > now) || self.look_at_all().is_err() {
-            return expired;
-        }
-        while let Some((at, index)) = self.timers.pop_due(now) {
-            let slot = &mut self.slots[index];
-            if slot.timer != Some(at) {
-                continue;
-            }
-            slot.timer = None;
-            match &mut slot.connection {
-                Some(connection) if slot.state == State::Idle && connection.is_over(now) => {
-                    let can_write = !connection.wants_to_write();
-                    if can_write && connection.say_goodbye(End::Expired, &self.counters.server) {
-                        self.arm(index);
-                        continue;
-                    }
-                    expired.extend(slot.connection.take().map(|connection| (connection, End::Expired)));
-                    self.vacate(index);
-                }
-                Some(connection) if connection.deadline().is_none_or(|at| at > now) => self.arm(index),
-                // An answer that comes later is overdue, which ends nothing.
-                Some(_) if slot.state == State::Idle => self.make_ready(index),
-                // In its turn or about to have it: the deadline is looked at when it is put back.
-                _ => {}
-            }
-        }
-        expired
-    }
-
-    /// Takes out the strangers up to this number, which make room for others. Those that have sent something are served
-    /// first: it may be their establishment.
-    pub(in crate::server) fn take_strangers(&mut self, newest: u64) -> Vec<Ended> {
-        let (mut taken, mut kept) = (Vec::new(), Vec::new());
-        let oldest = self.strangers.front().map(|(id, _)| id.get());
-        if oldest.is_none_or(|oldest| oldest > newest) || self.look_at_all().is_err() {
-            return taken;
-        }
-        while let Some((id, index)) = self.strangers.pop_front() {
-            let slot = &mut self.slots[index];
-            if id.get() > newest {
-                kept.push((id, index));
-                break;
-            }
-            match slot.state {
-                State::Idle if slot.holds_stranger(id) => {
-                    taken.extend(slot.connection.take().map(|connection| (connection, End::Evicted)));
-                    self.vacate(index);
-                }
-                State::Ready if slot.holds_stranger(id) => kept.push((id, index)),
-                State::Out { .. } => kept.push((id, index)),
-                _ => {}
-            }
-        }
-        for entry in kept.into_iter().rev() {
-            self.strangers.push_front(entry);
-        }
-        taken
-    }
-
     /// Takes out a ready connection, for another worker.
-    pub(in crate::server) fn steal_ready(&mut self) -> Option<Box<Connection>> {
-        while let Some(index) = self.ready.pop_front() {
+    pub(in crate::server) fn steal_ready(&mut self) -> Option<ReadyConnection> {
+        while let Some((index, since)) = self.ready.pop() {
             if let Some(connection) = self.release(index) {
-                return Some(connection);
+                return Some((connection, since));
             }
         }
         None
-    }
-
-    /// Gives every connection one more turn, in which what has arrived is answered. Once.
-    pub(in crate::server) fn begin_drain(&mut self) {
-        if !std::mem::replace(&mut self.is_draining, true) {
-            for index in 0..self.slots.len() {
-                self.make_ready(index);
-            }
-        }
-    }
-
-    /// Lets those for which `is_over` holds say goodbye, if they do.
-    pub(super) fn say_goodbye_if(&mut self, is_over: impl Fn(&Connection) -> bool, end: End) {
-        for index in 0..self.slots.len() {
-            if let Some(connection) = &mut self.slots[index].connection
-                && is_over(connection)
-                && connection.say_goodbye(end, &self.counters.server)
-            {
-                self.arm(index);
-            }
-        }
-    }
-
-    /// Takes out every connection for which `is_over` holds and that is not out for its turn, each with whether it was
-    /// ready for one.
-    pub(in crate::server) fn take_if(
-        &mut self,
-        is_over: impl Fn(&Connection) -> bool,
-    ) -> Vec<(Box<Connection>, bool)> {
-        let mut taken = Vec::new();
-        for index in 0..self.slots.len() {
-            let slot = &mut self.slots[index];
-            let is_ready = slot.state == State::Ready;
-            if let Some(connection) = slot.connection.take_if(|connection| is_over(connection)) {
-                self.vacate(index);
-                taken.push((connection, is_ready));
-            }
-        }
-        let slots = &self.slots;
-        self.ready.retain(|index| slots[*index].state == State::Ready);
-        taken
     }
 
     /// What could not be done with sockets since this was last asked, for the log.
@@ -313,19 +234,10 @@ impl Table {
         std::mem::take(&mut self.failures)
     }
 
-    /// Frees the slots of connections that were lost in their turn.
-    pub(super) fn reclaim(&mut self) {
-        for index in 0..self.slots.len() {
-            if matches!(self.slots[index].state, State::Out { .. }) {
-                self.vacate(index);
-            }
-        }
-    }
-
     /// Takes in every event that is there, however many.
-    fn look_at_all(&mut self) -> io::Result<()> {
+    fn look_at_all(&mut self, now: Instant) -> io::Result<()> {
         loop {
-            match self.look(Some(Duration::ZERO)) {
+            match self.look(Some(Duration::ZERO), now) {
                 Ok(EVENTS) => {}
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -334,9 +246,10 @@ impl Table {
         }
     }
 
-    /// Waits once, and says how many events that gave.
-    fn look(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+    /// Waits once, and says how many events that gave. It is `now` when it begins.
+    fn look(&mut self, timeout: Option<Duration>, now: Instant) -> io::Result<usize> {
         self.poll.poll(&mut self.events, timeout)?;
+        self.now = if timeout == Some(Duration::ZERO) { now } else { Instant::now() };
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let mut count = 0;
         for event in &events {
@@ -357,17 +270,17 @@ impl Table {
         slot.read_closed |= ended;
         let wants_to_write = slot.connection.as_ref().is_none_or(|connection| connection.wants_to_write());
         if event.is_readable() || ended || (event.is_writable() && wants_to_write) {
-            self.make_ready(event.token().0);
+            self.make_ready(event.token().0, self.now);
         }
     }
 
-    fn make_ready(&mut self, index: usize) {
+    fn make_ready(&mut self, index: usize, since: Instant) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         match &mut slot.state {
             State::Out { pending } => *pending = true,
             state @ State::Idle => {
                 *state = State::Ready;
-                self.ready.push_back(index);
+                self.ready.push(index, since);
             }
             State::Ready | State::Vacant => {}
         }

@@ -1,0 +1,124 @@
+//! What is done with many connections of a table at once, beside their turns: deadlines, strangers, the drain, the end.
+
+use std::time::Instant;
+
+use super::{State, Table};
+use crate::server::connection::{Connection, Ended};
+use crate::server::shared::End;
+
+impl Table {
+    /// Takes out the connections whose deadline was over at `now`, a moment that has passed.
+    ///
+    /// The sockets are asked first. What has arrived by its deadline is in time, however late this process gets to it (it
+    /// may have been stopped meanwhile), so a connection with anything to read is not taken out but ready.
+    pub(in crate::server) fn take_expired(&mut self, now: Instant) -> Vec<Ended> {
+        let mut expired = Vec::new();
+        if self.timers.next().is_none_or(|at| at > now) || self.look_at_all(now).is_err() {
+            return expired;
+        }
+        while let Some((at, index)) = self.timers.pop_due(now) {
+            let slot = &mut self.slots[index];
+            if slot.timer != Some(at) {
+                continue;
+            }
+            slot.timer = None;
+            match &mut slot.connection {
+                Some(connection) if slot.state == State::Idle && connection.is_over(now) => {
+                    let can_write = !connection.wants_to_write();
+                    if can_write && connection.say_goodbye(End::Expired, &self.counters.server) {
+                        self.arm(index);
+                        continue;
+                    }
+                    expired.extend(slot.connection.take().map(|connection| (connection, End::Expired)));
+                    self.vacate(index);
+                }
+                Some(connection) if connection.deadline().is_none_or(|at| at > now) => self.arm(index),
+                // An answer that comes later is overdue, which ends nothing.
+                Some(_) if slot.state == State::Idle => self.make_ready(index, now),
+                // In its turn or about to have it: the deadline is looked at when it is put back.
+                _ => {}
+            }
+        }
+        expired
+    }
+
+    /// Takes out the strangers up to this number, which make room for others. Those that have sent something are served
+    /// first: it may be their establishment.
+    pub(in crate::server) fn take_strangers(&mut self, newest: u64, now: Instant) -> Vec<Ended> {
+        let (mut taken, mut kept) = (Vec::new(), Vec::new());
+        let oldest = self.strangers.front().map(|(id, _)| id.get());
+        if oldest.is_none_or(|oldest| oldest > newest) || self.look_at_all(now).is_err() {
+            return taken;
+        }
+        while let Some((id, index)) = self.strangers.pop_front() {
+            let slot = &mut self.slots[index];
+            if id.get() > newest {
+                kept.push((id, index));
+                break;
+            }
+            match slot.state {
+                State::Idle if slot.holds_stranger(id) => {
+                    taken.extend(slot.connection.take().map(|connection| (connection, End::Evicted)));
+                    self.vacate(index);
+                }
+                State::Ready if slot.holds_stranger(id) => kept.push((id, index)),
+                State::Out { .. } => kept.push((id, index)),
+                _ => {}
+            }
+        }
+        for entry in kept.into_iter().rev() {
+            self.strangers.push_front(entry);
+        }
+        taken
+    }
+
+    /// Gives every connection one more turn, in which what has arrived is answered. Once.
+    pub(in crate::server) fn begin_drain(&mut self) {
+        if !std::mem::replace(&mut self.is_draining, true) {
+            for index in 0..self.slots.len() {
+                self.make_ready(index, self.now);
+            }
+        }
+    }
+
+    /// Lets those for which `is_over` holds say goodbye, if they do.
+    pub(in crate::server) fn say_goodbye_if(&mut self, is_over: impl Fn(&Connection) -> bool, end: End) {
+        for index in 0..self.slots.len() {
+            if let Some(connection) = &mut self.slots[index].connection
+                && is_over(connection)
+                && connection.say_goodbye(end, &self.counters.server)
+            {
+                self.arm(index);
+            }
+        }
+    }
+
+    /// Takes out every connection for which `is_over` holds and that is not out for its turn, each with whether it was
+    /// ready for one.
+    pub(in crate::server) fn take_if(
+        &mut self,
+        is_over: impl Fn(&Connection) -> bool,
+    ) -> Vec<(Box<Connection>, bool)> {
+        let mut taken = Vec::new();
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            let is_ready = slot.state == State::Ready;
+            if let Some(connection) = slot.connection.take_if(|connection| is_over(connection)) {
+                self.vacate(index);
+                taken.push((connection, is_ready));
+            }
+        }
+        let slots = &self.slots;
+        self.ready.retain(|index| slots[index].state == State::Ready);
+        taken
+    }
+
+    /// Frees the slots of connections that were lost in their turn.
+    pub(in crate::server) fn reclaim(&mut self) {
+        for index in 0..self.slots.len() {
+            if matches!(self.slots[index].state, State::Out { .. }) {
+                self.vacate(index);
+            }
+        }
+    }
+}

@@ -74,7 +74,9 @@
 //! |---|---|
 //! | making, loading and saving a key | [`Key`] |
 //! | starting a server and its settings | [`Server`], [`ServerBuilder`] |
-//! | answering messages | [`Handler`], [`Request`], [`Response`], [`ConnectionId`] |
+//! | answering messages | [`Handler`], [`Request`], [`Response`] |
+//! | connections that begin and end | [`ConnectionInfo`], [`ConnectionId`], [`EndReason`] |
+//! | testing a handler without a server | [`TestRequest`], [`TestAnswer`], [`TestReply`] |
 //! | answering later | [`Response::defer`], [`Reply`], [`NotWanted`] |
 //! | a server that runs: waiting, stopping, counters | [`ServerHandle`], [`Stopper`], [`ShutdownReport`], [`Stats`] |
 //! | talking to a server | [`Client`], [`ClientBuilder`] |
@@ -114,8 +116,9 @@ pub use key::Key;
 pub use keyring::{Keyring, NamedKey};
 pub use protocol::ForwardSecrecy;
 pub use server::{
-    ConnectionId, Handler, NotWanted, Reply, Request, Response, Server, ServerBuilder, ServerHandle,
-    ServerKeys, ShutdownReport, Stats, Stopper, WorkerStats,
+    ConnectionId, ConnectionInfo, EndReason, Handler, NotWanted, Reply, Request, Response, Server,
+    ServerBuilder, ServerHandle, ServerKeys, ShutdownReport, Stats, Stopper, TestAnswer, TestReply,
+    TestRequest, WorkerStats,
 };
 
 /// Compiles and runs the README's code.

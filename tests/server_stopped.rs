@@ -34,7 +34,8 @@ fn serve_as_a_child() {
     let Ok(limits) = std::env::var(CHILD) else { return };
     let (lifetime, handshake) = limits.split_once(' ').expect("two limits");
     let limit = |text: &str| Duration::from_millis(text.parse().expect("milliseconds"));
-    let server = echo_server(server(1).lifetime(limit(lifetime)).handshake_timeout(limit(handshake)));
+    let server = server(1).lifetime(limit(lifetime)).handshake_timeout(limit(handshake));
+    let server = echo_server(server.max_unestablished(CROWD));
     println!("\naddress {}", server.local_addr());
     // Until the parent closes our standard input.
     for line in std::io::stdin().lines().map_while(Result::ok) {

@@ -2,12 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
 use mio::net::TcpStream;
 
 use super::connection::deferred::{Place, Reply};
+use super::connection_info::{ConnectionId, ConnectionInfo, EndReason};
 use crate::protocol::ResponseWriter;
 
 /// What a server does with a message: it reads the request and writes its response.
@@ -27,16 +29,33 @@ use crate::protocol::ResponseWriter;
 /// }
 /// ```
 ///
+/// `Arc`s and `Box`es of handlers are handlers, also of `dyn Handler`. [`TestRequest`](crate::TestRequest) tests one without a
+/// server.
+///
 /// Workers call it at the same time from several threads. It may block: its worker's other connections are served by
 /// workers that have nothing to do, so choose as many workers as handlers may block at once. What another thread answers
 /// later blocks nothing: [`Response::defer`].
 ///
 /// # Panics
 /// A handler that panics gives the empty response, which the client sees as [`Error::Rejected`](crate::Error::Rejected);
-/// the connection, its worker and every other connection go on. That needs the default `panic = "unwind"`.
+/// the connection, its worker and every other connection go on. A panic in the other two methods is logged, and that is
+/// all. That needs the default `panic = "unwind"`.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. What `response` holds at the end is sent, also when that is nothing.
     fn handle(&self, request: Request<'_>, response: &mut Response<'_>);
+
+    /// A client has connected and shown that it holds a key, and no message of it has been handled yet. A forward-secret
+    /// session comes here with its first frame: until then it may be a recording.
+    fn established(&self, connection: ConnectionInfo<'_>) {
+        let _ = connection;
+    }
+
+    /// A connection that was [`established`](Self::established) is over: its last message has been handled, though what was
+    /// deferred may still be worked on. Once for each, whatever happened, so that what was kept for it can be freed; called
+    /// by any of the server's threads, also by the one that accepts, so it must not take long.
+    fn ended(&self, connection: ConnectionId, reason: EndReason) {
+        let _ = (connection, reason);
+    }
 }
 
 impl<F, R> Handler for F
@@ -46,6 +65,34 @@ where
 {
     fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
         response.extend_from_slice(self(request.message).as_ref());
+    }
+}
+
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
+        (**self).handle(request, response);
+    }
+
+    fn established(&self, connection: ConnectionInfo<'_>) {
+        (**self).established(connection);
+    }
+
+    fn ended(&self, connection: ConnectionId, reason: EndReason) {
+        (**self).ended(connection, reason);
+    }
+}
+
+impl Handler for Box<dyn Handler> {
+    fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
+        (**self).handle(request, response);
+    }
+
+    fn established(&self, connection: ConnectionInfo<'_>) {
+        (**self).established(connection);
+    }
+
+    fn ended(&self, connection: ConnectionId, reason: EndReason) {
+        (**self).ended(connection, reason);
     }
 }
 
@@ -155,18 +202,29 @@ pub struct Response<'a> {
     place: Place<'a>,
     /// The answer that comes later in place of what is written.
     deferred: Option<u64>,
+    is_rejected: bool,
+    is_closing: bool,
+}
+
+/// What a handler has made of a response, beside what is written.
+pub(super) struct Outcome<'a> {
+    /// Where the answer that comes later waits, if there is one.
+    pub(super) place: Place<'a>,
+    pub(super) deferred: Option<u64>,
+    pub(super) is_rejected: bool,
+    pub(super) is_closing: bool,
 }
 
 impl<'a> Response<'a> {
     #[inline]
     pub(super) fn new(writer: ResponseWriter<'a>, place: Place<'a>) -> Self {
-        Self { writer, place, deferred: None }
+        Self { writer, place, deferred: None, is_rejected: false, is_closing: false }
     }
 
-    /// The answer that comes later, if any, and where it waits.
     #[inline]
-    pub(super) fn into_deferred(self) -> (Place<'a>, Option<u64>) {
-        (self.place, self.deferred)
+    pub(super) fn into_outcome(self) -> Outcome<'a> {
+        let Self { place, deferred, is_rejected, is_closing, .. } = self;
+        Outcome { place, deferred, is_rejected, is_closing }
     }
 
     /// Answers this message later: the worker is free as soon as the handler returns, and whoever has the reply gives the
@@ -180,7 +238,24 @@ impl<'a> Response<'a> {
     pub fn defer(&mut self) -> Reply {
         let reply = self.place.defer(self.deferred);
         self.deferred = Some(reply.id());
+        self.is_rejected = false;
         reply
+    }
+
+    /// Rejects this message: the client gets the empty response, and in a forward-secret session a rejection without a reason,
+    /// both of which are [`Error::Rejected`](crate::Error::Rejected). What is written is thrown away, and a reply of
+    /// [`defer`](Self::defer) not wanted any more.
+    pub fn reject(&mut self) {
+        if let Some(id) = self.deferred.take() {
+            self.place.revoke(id);
+        }
+        self.is_rejected = true;
+    }
+
+    /// Closes the connection behind this answer, also behind one that comes later. Messages that come behind this one are not
+    /// handled, of which a forward-secret session tells the client, so that it may send them again elsewhere.
+    pub fn close(&mut self) {
+        self.is_closing = true;
     }
 
     /// Appends `bytes`.
@@ -242,16 +317,5 @@ impl Extend<u8> for Response<'_> {
 impl fmt::Debug for Response<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response").field("len", &self.len()).finish_non_exhaustive()
-    }
-}
-
-/// Tells one connection of a server from all others that it has had since it was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub(super) u64);
-
-impl ConnectionId {
-    /// The number itself: the first connection has 1.
-    pub fn get(self) -> u64 {
-        self.0
     }
 }

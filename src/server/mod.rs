@@ -14,6 +14,7 @@
 
 mod acceptor;
 mod connection;
+mod connection_info;
 mod handle;
 mod handler;
 mod keys;
@@ -22,6 +23,7 @@ mod models;
 mod shared;
 mod spawn;
 mod stats;
+mod test_request;
 mod worker;
 
 use std::fmt;
@@ -30,10 +32,12 @@ use std::thread;
 use std::time::Duration;
 
 pub use connection::{NotWanted, Reply};
+pub use connection_info::{ConnectionId, ConnectionInfo, EndReason};
 pub use handle::{ServerHandle, ShutdownReport, Stopper};
-pub use handler::{ConnectionId, Handler, Request, Response};
+pub use handler::{Handler, Request, Response};
 pub use keys::ServerKeys;
 pub use stats::{Stats, WorkerStats};
+pub use test_request::{TestAnswer, TestReply, TestRequest};
 
 use crate::keyring::check_name;
 use crate::protocol::{ForwardSecrecy, MESSAGE_HEADER, SEAL_OVERHEAD, SessionSettings};

@@ -24,7 +24,7 @@ fn pool() -> Arc<Pool> {
     Arc::new(
         Pool::new(
             2,
-            (Box::new(echo), None),
+            (Arc::new(echo), None),
             AdmissionLimits::default(),
             DeferralLimits::default(),
             Arc::new(keyring),

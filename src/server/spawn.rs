@@ -56,7 +56,7 @@ pub(super) fn spawn(
     let (acceptor, acceptor_waker) = Acceptor::new(listener, settings).map_err(failed)?;
     let nonces = (0..workers).map(|_| NonceSequence::new()).collect::<Result<Vec<_>, Error>>()?;
     let pool = Arc::new(
-        Pool::new(workers, (handler, shed_after), admission, deferral, keyring, acceptor_waker)
+        Pool::new(workers, (Arc::from(handler), shed_after), admission, deferral, keyring, acceptor_waker)
             .map_err(failed)?,
     );
     let (weak, counters) = (Arc::downgrade(&pool), Arc::clone(&pool.counters));

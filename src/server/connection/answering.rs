@@ -11,9 +11,16 @@ use super::writing::OUTPUT_BYTES;
 use super::{Connection, LOG, Scratch};
 use crate::keyring::NamedKey;
 use crate::protocol::{ACCEPTED, NonceSequence, RejectionReason, ResponseWriter};
-use crate::server::handler::{Handler, PeerSocket, Request, Response};
+use crate::server::handler::{Handler, Outcome, PeerSocket, Request, Response};
 use crate::server::shared::{Floods, WatchdogClock, WorkerCounters};
 use crate::unwind::contained;
+
+/// What became of a message, and of its connection.
+pub(super) struct Answered {
+    by: Handled,
+    /// The handler closes the connection behind this answer.
+    pub(super) is_closing: bool,
+}
 
 /// What became of a message in its handler.
 enum Handled {
@@ -32,14 +39,15 @@ fn handle(
     writer: &mut ResponseWriter<'_>,
     place: Place<'_>,
     counters: &WorkerCounters,
-) -> Handled {
+) -> Answered {
     let peer = request.peer;
     trace!(target: LOG, "{peer}: a message of {} bytes", request.message.len());
     counters.messages.add(1);
     let mut response = Response::new(writer.reborrow(), place);
     let is_handled = contained(|| handler.handle(request, &mut response)).is_some();
-    let (mut place, deferred) = response.into_deferred();
-    match (is_handled, deferred) {
+    let Outcome { mut place, deferred, is_rejected, is_closing } = response.into_outcome();
+    let by = match (is_handled, deferred) {
+        (true, None) if is_rejected => Handled::Rejected(RejectionReason::NotGiven),
         (true, None) => Handled::Answered,
         (true, Some(_)) => Handled::Deferred,
         (false, deferred) => {
@@ -50,7 +58,8 @@ fn handle(
             error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
             Handled::Rejected(RejectionReason::HandlerFailed)
         }
-    }
+    };
+    Answered { by, is_closing }
 }
 
 fn log_shed(request: &Request<'_>, floods: &Floods, clock: &WatchdogClock, now: Instant) {
@@ -62,7 +71,7 @@ fn log_shed(request: &Request<'_>, floods: &Floods, clock: &WatchdogClock, now: 
 
 impl Connection {
     /// Lets the handler answer a message, unless that has waited too long.
-    pub(super) fn answer_message(&mut self, message: &[u8], scratch: &mut Scratch<'_>) {
+    pub(super) fn answer_message(&mut self, message: &[u8], scratch: &mut Scratch<'_>) -> Answered {
         let key_name = self.session.key().map_or("", |key| key.name());
         let request = Request {
             message,
@@ -82,14 +91,15 @@ impl Connection {
             key: self.session.key(),
             counters: scratch.counters,
         };
-        let handled = if is_too_late && !scratch.is_draining {
+        let answered = if is_too_late && !scratch.is_draining {
             scratch.counters.shed.add(1);
             log_shed(&request, scratch.floods, scratch.clock, scratch.now);
-            Handled::Rejected(RejectionReason::Overloaded)
+            Answered { by: Handled::Rejected(RejectionReason::Overloaded), is_closing: false }
         } else {
             handle(scratch.handler, request, &mut writer, place, scratch.counters)
         };
-        self.answer_with(writer, &handled, &mut scratch.nonces);
+        self.answer_with(writer, &answered.by, &mut scratch.nonces);
+        answered
     }
 
     /// Seals the answer to a message behind what is in the output, or queues it behind answers that come later.

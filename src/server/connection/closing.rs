@@ -78,6 +78,7 @@ impl Connection {
         if is_said {
             self.unsent = Unsent::default();
             counters.record_end(self.end(end));
+            self.end_for(end);
         }
         is_said
     }
@@ -95,6 +96,7 @@ impl Connection {
             (Until::TimeIsOver, LINGER)
         };
         scratch.server_counters.record_end(self.end(End::Closed));
+        self.end_for(End::Closed);
         self.half_close(until, scratch.now + time)?;
         self.discard(scratch)
     }

@@ -347,11 +347,11 @@ impl Reply {
 /// Where a connection's answers wait, as its worker reaches it while it serves the connection.
 pub(in crate::server) struct Place<'c> {
     /// There is one from the first answer that comes later until none is waited for.
-    pub(super) outbox: &'c mut Option<Arc<Outbox>>,
-    pub(super) deferral: &'c Deferral,
-    pub(super) token: Token,
-    pub(super) key: Option<&'c Arc<NamedKey>>,
-    pub(super) counters: &'c WorkerCounters,
+    pub(in crate::server) outbox: &'c mut Option<Arc<Outbox>>,
+    pub(in crate::server) deferral: &'c Deferral,
+    pub(in crate::server) token: Token,
+    pub(in crate::server) key: Option<&'c Arc<NamedKey>>,
+    pub(in crate::server) counters: &'c WorkerCounters,
 }
 
 impl Place<'_> {

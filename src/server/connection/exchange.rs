@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{debug, error, warn};
 
 use super::buffers::{Input, TURN_BYTES};
 use super::closing::Closing;
@@ -14,7 +14,9 @@ use super::proxy::{Announced, announced};
 use super::writing::OUTPUT_BYTES;
 use super::{Connection, LOG, Next, Scratch};
 use crate::protocol::{RejectionReason, SEAL_OVERHEAD, ServerEvent, TAG_LENGTH, later};
+use crate::server::connection_info::ConnectionInfo;
 use crate::server::shared::{End, Full, WorkerCounters};
+use crate::unwind::contained;
 
 /// A turn takes no more than this many frames, of whatever type.
 const TURN_FRAMES: usize = 128;
@@ -139,7 +141,7 @@ impl Connection {
             self.queue_own_answer(&mut scratch.output.bytes, output_before, own_answer);
             if !was_established
                 && self.session.is_established()
-                && let Err(full) = self.record_established(scratch.counters)
+                && let Err(full) = self.record_established(scratch)
             {
                 return Ok(self.refuse_for_want_of_place(full, scratch));
             }
@@ -147,7 +149,10 @@ impl Connection {
                 ServerEvent::NeedMore { frame_length } => return Ok(Progress::NeedMore { frame_length }),
                 ServerEvent::Message(message) => {
                     messages += 1;
-                    self.answer_message(message, scratch);
+                    if self.answer_message(message, scratch).is_closing {
+                        self.begin_ending(End::ByHandler);
+                        return Ok(Progress::Ended);
+                    }
                 }
                 // The one that proves a forward-secret session is not the application's.
                 ServerEvent::Ping => scratch.counters.pings.add(u64::from(was_established)),
@@ -169,6 +174,7 @@ impl Connection {
                 ServerEvent::Refused(reason) => {
                     scratch.counters.unauthenticated.add(1);
                     self.log_refused(scratch, &reason);
+                    self.end_for(End::Failed);
                     return Ok(Progress::Refused);
                 }
             }
@@ -201,9 +207,11 @@ impl Connection {
     }
 
     /// Takes the place of a peer that holds a key.
-    fn record_established(&mut self, counters: &WorkerCounters) -> Result<(), Full> {
+    fn record_established(&mut self, scratch: &Scratch<'_>) -> Result<(), Full> {
+        let Scratch { counters, handler, .. } = scratch;
         self.load.establish(self.peer.ip())?;
-        if self.session.is_forward_secret() {
+        let is_forward_secret = self.session.is_forward_secret();
+        if is_forward_secret {
             // It was not to wait for this for ever, if the server stops.
             self.ends = None;
             counters.forward_secret.add(1);
@@ -211,6 +219,12 @@ impl Connection {
         } else {
             counters.classic.add(1);
             debug!(target: LOG, "{}: established", self.peer);
+        }
+        let key_name = self.session.key().map_or("", |key| key.name());
+        let info = ConnectionInfo { id: self.id(), peer: self.peer, key_name, is_forward_secret };
+        if contained(|| handler.established(info)).is_none() {
+            counters.panics.add(1);
+            error!(target: LOG, "{}: the handler panicked when it was established", self.peer);
         }
         Ok(())
     }
@@ -220,7 +234,7 @@ impl Connection {
         let size = length.saturating_sub(overhead as u64);
         counters.rejected.add(1);
         warn!(target: LOG, "{}: closing, a message of {size} bytes is over the limit", self.peer);
-        self.begin_ending(End::Closed);
+        self.begin_ending(End::Failed);
         Progress::Ended
     }
 

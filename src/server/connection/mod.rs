@@ -10,7 +10,7 @@ mod proxy;
 mod repeats;
 mod writing;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,8 @@ use self::buffers::{Output, Unsent};
 use self::closing::Closing;
 use self::deferred::Outbox;
 use self::repeats::Repeats;
-use super::handler::{ConnectionId, Handler};
+use super::connection_info::ConnectionId;
+use super::handler::Handler;
 use super::shared::{Counters, End, Floods, LoadGuard, ServerCounters, WatchdogClock, WorkerCounters};
 use crate::keyring::Keyring;
 use crate::protocol::{Deadline, Expiry, NonceSequence, ServerSession, SessionSettings};
@@ -184,6 +185,12 @@ impl Connection {
     ) -> Next {
         (scratch.token, scratch.since) = (token, since);
         let next = self.turn(scratch, input).unwrap_or_else(|error| {
+            if !matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+            ) {
+                self.end_for(End::Failed);
+            }
             debug!(target: LOG, "{}: closed after {error}", self.peer);
             Next::Close
         });
@@ -254,7 +261,7 @@ impl Connection {
                 debug!(target: LOG, "{}: closed at its deadline: {}", self.peer, self.end_of_life().expiry);
             }
             End::Withdrawn => debug!(target: LOG, "{}: closed, its key was withdrawn", self.peer),
-            End::Closed | End::Evicted | End::Drained | End::Cut => {}
+            End::Closed | End::Failed | End::ByHandler | End::Evicted | End::Drained | End::Cut => {}
         }
     }
 
@@ -277,6 +284,11 @@ impl Connection {
     pub(super) fn is_quiescent(&self) -> bool {
         let is_in_message = !self.unfinished.is_empty() && self.session.is_established();
         self.unsent.is_empty() && self.outbox.is_none() && !is_in_message && !self.session.is_unproven()
+    }
+
+    /// Says why it ends; the first reason counts.
+    pub(super) fn end_for(&mut self, end: End) {
+        self.load.end_for(self.ending.unwrap_or(end));
     }
 
     /// Why it is over when this ends it: for the reason for which it began to end, if it did.

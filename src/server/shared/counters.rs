@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::admission::AdmissionLimits;
-use super::load::Loads;
+use super::end::End;
+use super::load::{EndHook, Loads};
 
 /// All counters of one server. They outlive its threads.
 #[derive(Debug)]
@@ -20,9 +21,10 @@ pub(in crate::server) struct Counters {
 }
 
 impl Counters {
-    pub(in crate::server) fn new(workers: usize, limits: AdmissionLimits) -> Self {
+    /// `hook` is told of the ends of connections.
+    pub(in crate::server) fn new(workers: usize, limits: AdmissionLimits, hook: EndHook) -> Self {
         Self {
-            loads: Arc::new(Loads::new(workers, limits)),
+            loads: Arc::new(Loads::new(workers, limits, hook)),
             awaited: Arc::default(),
             begun: Instant::now(),
             server: ServerCounters::default(),
@@ -48,7 +50,7 @@ impl ServerCounters {
     /// Counts a connection that is over, or begins to linger.
     pub(in crate::server) fn record_end(&self, end: End) {
         match end {
-            End::Closed => {}
+            End::Closed | End::Failed | End::ByHandler => {}
             End::Evicted => self.evicted.add(1),
             End::Expired => self.expired.add(1),
             End::Withdrawn => self.withdrawn.add(1),
@@ -56,23 +58,6 @@ impl ServerCounters {
             End::Cut => self.cut.add(1),
         }
     }
-}
-
-/// Why a connection is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::server) enum End {
-    /// The peer closed it, or what the peer sent did.
-    Closed,
-    /// It was not established, and made room for another one.
-    Evicted,
-    /// A deadline ran out.
-    Expired,
-    /// Its key was withdrawn.
-    Withdrawn,
-    /// The server stops, and nothing of it was unfinished.
-    Drained,
-    /// The server stops, in the middle of a message or with an answer unsent.
-    Cut,
 }
 
 /// What each worker counts for itself, in cache lines that no other worker writes.

@@ -3,6 +3,7 @@
 mod admission;
 mod alarm;
 mod counters;
+mod end;
 mod flood;
 mod load;
 mod stop;
@@ -11,9 +12,10 @@ mod watchdog_clock;
 
 pub(super) use admission::{AdmissionLimits, Full};
 pub(super) use alarm::Alarm;
-pub(super) use counters::{Counters, End, Gauge, ServerCounters, WorkerCounters};
+pub(super) use counters::{Counters, Gauge, ServerCounters, WorkerCounters};
+pub(super) use end::End;
 pub(super) use flood::Floods;
-pub(super) use load::LoadGuard;
+pub(super) use load::{EndHook, LoadGuard};
 pub(super) use stop::{StopPhase, StopState};
 pub(super) use sync::{AtomicBool, AtomicUsize, Mutex, Waker};
 pub(super) use watchdog_clock::WatchdogClock;

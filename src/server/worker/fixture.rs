@@ -31,7 +31,7 @@ impl Fixture {
         let echo = |message: &[u8]| message.to_vec();
         let pool = Pool::new(
             workers,
-            (Box::new(echo), None),
+            (Arc::new(echo), None),
             admission,
             DeferralLimits::default(),
             Arc::new(Keyring::new()),

@@ -86,8 +86,7 @@ impl Worker<'_> {
                 StopPhase::Finishing => {
                     let left = self.pool.take_all(&mut table);
                     return self.unlocked(&mut table, |worker| {
-                        worker.pool.record_ended(&worker.ended);
-                        worker.ended.clear();
+                        worker.pool.record_ended(&mut worker.ended);
                         worker.pool.part(left);
                     });
                 }
@@ -166,6 +165,7 @@ impl Worker<'_> {
                     table.put_back(token, connection, at_once);
                 } else if connection.begin_lingering_at_stop(self.scratch.now) {
                     counters.record_end(End::Drained);
+                    connection.end_for(End::Drained);
                     table.put_back(token, connection, at_once);
                 } else {
                     self.remove(table, token, connection, End::Drained);
@@ -210,7 +210,7 @@ impl Worker<'_> {
         let failures = table.take_failures();
         if outcome.is_err() || !failures.is_empty() {
             self.unlocked(table, |_| {
-                Pool::log_failures(&failures);
+                Pool::log_failures(failures);
                 if let Err(error) = outcome {
                     thread::sleep(PAUSE);
                     error!(target: LOG, "waiting for connections failed: {error}");
@@ -227,8 +227,7 @@ impl Worker<'_> {
     fn record_ended(&mut self, table: &mut MutexGuard<'_, Table>) {
         if !self.ended.is_empty() {
             self.unlocked(table, |worker| {
-                worker.pool.record_ended(&worker.ended);
-                worker.ended.clear();
+                worker.pool.record_ended(&mut worker.ended);
             });
         }
     }

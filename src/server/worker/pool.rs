@@ -14,19 +14,21 @@ use log::{error, warn};
 use parking_lot::Mutex;
 
 use super::mailbox::Mailbox;
-use super::table::{Delivery, ReadyConnection, Table};
+use super::table::{Delivery, Failure, ReadyConnection, Table};
 use crate::keyring::Keyring;
 use crate::server::connection::{Connection, DeferralLimits, Ended};
+use crate::server::connection_info::{ConnectionId, EndReason};
 use crate::server::handler::Handler;
 use crate::server::shared::{
-    AdmissionLimits, Alarm, Counters, End, Floods, LOG, StopPhase, StopState, Waker, WatchdogClock,
+    AdmissionLimits, Alarm, Counters, End, EndHook, Floods, LOG, StopPhase, StopState, Waker, WatchdogClock,
 };
+use crate::unwind::contained;
 
 /// The pause between two looks at connections whose peers read a goodbye.
 const LINGER_TICK: Duration = Duration::from_millis(1);
 
 pub(in crate::server) struct Pool {
-    pub(in crate::server) handler: Box<dyn Handler>,
+    pub(in crate::server) handler: Arc<dyn Handler>,
     pub(in crate::server) shed_after: Option<Duration>,
     pub(in crate::server) deferral: DeferralLimits,
     pub(in crate::server) keyring: Arc<Keyring>,
@@ -66,13 +68,13 @@ impl Remote {
 impl Pool {
     pub(in crate::server) fn new(
         workers: usize,
-        (handler, shed_after): (Box<dyn Handler>, Option<Duration>),
+        (handler, shed_after): (Arc<dyn Handler>, Option<Duration>),
         admission: AdmissionLimits,
         deferral: DeferralLimits,
         keyring: Arc<Keyring>,
         acceptor: Waker,
     ) -> io::Result<Self> {
-        let counters = Arc::new(Counters::new(workers, admission));
+        let counters = Arc::new(Counters::new(workers, admission, end_hook(&handler)));
         Ok(Self {
             handler,
             shed_after,
@@ -178,7 +180,7 @@ impl Pool {
             worker.mailbox.wake();
         }
         // Only now, since the application's logger may panic.
-        self.record_ended(&ended);
+        self.record_ended(&mut ended);
     }
 
     /// Takes out of a worker's table, and of where its connections wait to get there, whatever is left when the server
@@ -212,7 +214,7 @@ impl Pool {
                 ended.push((connection, end));
             }
         }
-        self.record_ended(&ended);
+        self.record_ended(&mut ended);
     }
 
     /// Gives the peers of those that have said goodbye a while to read it.
@@ -225,16 +227,17 @@ impl Pool {
     }
 
     /// Counts connections that are over and logs them. Not to be called while a table is locked.
-    pub(in crate::server) fn record_ended(&self, ended: &[Ended]) {
-        for (connection, end) in ended {
+    pub(in crate::server) fn record_ended(&self, ended: &mut Vec<Ended>) {
+        for (connection, end) in ended.iter_mut() {
+            connection.end_for(*end);
             // One that lingers was counted when it began to.
             if !connection.is_lingering() {
                 self.counters.server.record_end(connection.end(*end));
             }
         }
         // After all are counted, since the application's logger may panic.
-        for (connection, end) in ended {
-            match connection.end(*end) {
+        for (connection, end) in ended.drain(..) {
+            match connection.end(end) {
                 End::Evicted => self.floods.evicted.record(Instant::now(), &self.clock, || {
                     warn!(target: LOG, "{}: closed, not established yet, to make room for others", connection.peer());
                 }),
@@ -244,9 +247,9 @@ impl Pool {
     }
 
     /// Logs what a table could not do with sockets. Not to be called while a table is locked.
-    pub(in crate::server) fn log_failures(failures: &[String]) {
-        for failure in failures {
-            error!(target: LOG, "{failure}");
+    pub(in crate::server) fn log_failures(failures: Vec<Failure>) {
+        for (_connection, line) in failures {
+            error!(target: LOG, "{line}");
         }
     }
 }
@@ -257,6 +260,19 @@ pub(in crate::server) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
     let is_over = |connection: &Connection| connection.is_key_withdrawn() && !connection.has_answers_out();
     table.say_goodbye_if(is_over, End::Withdrawn);
     table.take_if(is_over).into_iter().map(|(connection, _)| (connection, End::Withdrawn)).collect()
+}
+
+/// Tells the handler of the ends of connections, which come before the end of the pool. Whoever keeps the counters for longer
+/// keeps no handler.
+fn end_hook(handler: &Arc<dyn Handler>) -> EndHook {
+    let handler = Arc::downgrade(handler);
+    Box::new(move |id, end| {
+        if let Some(handler) = handler.upgrade()
+            && contained(|| handler.ended(ConnectionId(id), EndReason::new(end))).is_none()
+        {
+            contained(|| error!(target: LOG, "the handler panicked at the end of a connection"));
+        }
+    })
 }
 
 impl fmt::Debug for Pool {

@@ -17,7 +17,7 @@ use super::mailbox::Mailbox;
 use super::ready::ReadyQueue;
 use super::timers::Timers;
 use crate::server::connection::{Connection, Owner};
-use crate::server::handler::ConnectionId;
+use crate::server::connection_info::ConnectionId;
 use crate::server::shared::{Counters, Waker};
 
 /// The token of the waker; slots count from 0 and never get there.
@@ -40,6 +40,9 @@ impl Owner for Mailbox<Delivery> {
         self.deliver(Delivery::Answer(token));
     }
 }
+
+/// A connection that was lost, which is to be dropped when no table is locked, and a line for the log.
+pub(in crate::server) type Failure = (Box<Connection>, String);
 
 /// A connection that is ready, and since when.
 pub(in crate::server) type ReadyConnection = (Box<Connection>, Instant);
@@ -69,8 +72,8 @@ pub(in crate::server) struct Table {
     /// Those that were not established when they came, by their numbers: the oldest first, as a rule.
     strangers: VecDeque<(ConnectionId, usize)>,
     is_draining: bool,
-    /// Connections that were lost because their socket could not be watched or moved, for the log.
-    failures: Vec<String>,
+    /// Connections that were lost because their socket could not be watched or moved, each with a line for the log.
+    failures: Vec<Failure>,
 }
 
 #[derive(Default)]
@@ -230,7 +233,7 @@ impl Table {
     }
 
     /// What could not be done with sockets since this was last asked, for the log.
-    pub(in crate::server) fn take_failures(&mut self) -> Vec<String> {
+    pub(in crate::server) fn take_failures(&mut self) -> Vec<Failure> {
         std::mem::take(&mut self.failures)
     }
 
@@ -293,8 +296,8 @@ impl Table {
         });
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(connection.stream_mut(), Token(index), interest) {
-            self.failures
-                .push(format!("{}: closed, its socket can't be watched: {error}", connection.peer()));
+            let line = format!("{}: closed, its socket can't be watched: {error}", connection.peer());
+            self.failures.push((connection, line));
             self.vacant.push(index);
             return None;
         }
@@ -325,8 +328,8 @@ impl Table {
         match self.poll.registry().deregister(connection.stream_mut()) {
             Ok(()) => Some(connection),
             Err(error) => {
-                self.failures
-                    .push(format!("{}: closed, its socket can't be moved: {error}", connection.peer()));
+                let line = format!("{}: closed, its socket can't be moved: {error}", connection.peer());
+                self.failures.push((connection, line));
                 None
             }
         }

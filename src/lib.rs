@@ -78,7 +78,8 @@
 //! | connections that begin and end | [`ConnectionInfo`], [`ConnectionId`], [`EndReason`] |
 //! | testing a handler without a server | [`TestRequest`], [`TestAnswer`], [`TestReply`] |
 //! | answering later | [`Response::defer`], [`Reply`], [`NotWanted`] |
-//! | a server that runs: waiting, stopping, counters | [`ServerHandle`], [`Stopper`], [`ShutdownReport`], [`Stats`] |
+//! | a server that runs: waiting, stopping | [`ServerHandle`], [`Stopper`], [`ShutdownReport`] |
+//! | counters, and their export | [`Stats`], [`Monitor`], [`Metrics`] |
 //! | talking to a server | [`Client`], [`ClientBuilder`] |
 //! | one connection for many threads, and futures | [`SharedClient`], [`Call`], [`Calling`] |
 //! | which sessions are forward-secret | [`ForwardSecrecy`] |
@@ -116,9 +117,9 @@ pub use key::Key;
 pub use keyring::{Keyring, NamedKey};
 pub use protocol::ForwardSecrecy;
 pub use server::{
-    ConnectionId, ConnectionInfo, EndReason, Handler, NotWanted, Reply, Request, Response, Server,
-    ServerBuilder, ServerHandle, ServerKeys, ShutdownReport, Stats, Stopper, TestAnswer, TestReply,
-    TestRequest, WorkerStats,
+    ConnectionId, ConnectionInfo, EndReason, Handler, Metric, MetricKind, Metrics, Monitor, NotWanted, Reply,
+    Request, Response, Server, ServerBuilder, ServerHandle, ServerKeys, ShutdownReport, Stats, Stopper,
+    TestAnswer, TestReply, TestRequest, WorkerStats,
 };
 
 /// Compiles and runs the README's code.

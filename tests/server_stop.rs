@@ -1,6 +1,8 @@
 //! How a server ends: what is answered, what is cut, and that everything is given back.
 
 mod common;
+#[path = "common/hold.rs"]
+mod hold;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{Echo, PATIENCE, Peer, echo_server, eventually, server};
 use falcotcp_sync::ServerHandle;
+use hold::Hold;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -276,4 +279,21 @@ fn a_stop_in_the_middle_of_accepting_closes_every_connection() {
         }
         drop(stopper);
     }
+}
+
+#[test]
+fn counters_can_be_read_while_the_server_drains_and_after_its_end() {
+    let hold = Hold::default();
+    let server = hold.spawn(server(1));
+    let monitor = server.monitor();
+    let mut waiting = Peer::establish(server.local_addr());
+    hold.hold(&mut waiting);
+    server.stopper().stop_within(PATIENCE);
+    let waits = thread::spawn(move || server.wait().expect("a report"));
+    let draining = monitor.stats();
+    assert_eq!((draining.open, draining.messages, draining.workers_busy), (1, 1, 1));
+    hold.release(&mut waiting);
+    let report = waits.join().expect("no panic");
+    assert_eq!(report.stats, monitor.stats());
+    assert_eq!((report.stats.open, report.stats.messages, report.drained), (0, 1, 1));
 }

@@ -14,7 +14,8 @@ pub mod getting_started {}
 #[doc = include_str!("handlers.md")]
 ///
 /// API: [`Handler`](crate::Handler), [`Request`](crate::Request), [`Response`](crate::Response),
-/// [`ConnectionId`](crate::ConnectionId), [`Error::Rejected`](crate::Error::Rejected).
+/// [`ConnectionInfo`](crate::ConnectionInfo), [`EndReason`](crate::EndReason), [`TestRequest`](crate::TestRequest),
+/// [`Error::Rejected`](crate::Error::Rejected).
 pub mod handlers {}
 
 #[doc = include_str!("links.txt")]
@@ -127,7 +128,8 @@ pub mod stopping {}
 #[doc = include_str!("links.txt")]
 #[doc = include_str!("observing.md")]
 ///
-/// API: [`Stats`](crate::Stats), [`WorkerStats`](crate::WorkerStats).
+/// API: [`Stats`](crate::Stats), [`WorkerStats`](crate::WorkerStats), [`Metrics`](crate::Metrics),
+/// [`Monitor`](crate::Monitor).
 pub mod observing {}
 
 #[doc = include_str!("links.txt")]

@@ -40,13 +40,15 @@ pub struct ServerHandle {
 }
 
 /// What became of the connections that were open when a server was stopped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// Connections that were closed with nothing unfinished: idle ones, and those whose messages were all answered.
     pub drained: u64,
     /// Connections that were closed in the middle of a message or with an answer unsent.
     pub cut: u64,
+    /// The server's last counters.
+    pub stats: Stats,
 }
 
 impl ServerHandle {
@@ -58,6 +60,11 @@ impl ServerHandle {
     /// What the server has done so far.
     pub fn stats(&self) -> Stats {
         Stats::snapshot(&self.counters)
+    }
+
+    /// Something to read the counters with from another thread, also while the server drains and after its end.
+    pub fn monitor(&self) -> Monitor {
+        Monitor { counters: Arc::clone(&self.counters) }
     }
 
     /// The keys that the server accepts, to be changed from any thread.
@@ -114,6 +121,31 @@ impl fmt::Debug for ServerHandle {
             .field("local_addr", &self.local_addr)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
+    }
+}
+
+/// Reads a server's counters from anywhere; clones read the same ones. It outlives the server and keeps nothing else of it.
+///
+/// ```
+/// use falcotcp_sync::{Key, Server};
+/// use std::time::Duration;
+///
+/// let server = Server::builder(Key::generate()?).bind("127.0.0.1:0")?.spawn(|message: &[u8]| message.to_vec())?;
+/// let monitor = server.monitor();
+/// let exporter = std::thread::spawn(move || println!("{}", monitor.stats().metrics()));
+/// server.shutdown(Duration::from_secs(5))?;
+/// # exporter.join().unwrap();
+/// # Ok::<(), falcotcp_sync::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    counters: Arc<Counters>,
+}
+
+impl Monitor {
+    /// What the server has done so far.
+    pub fn stats(&self) -> Stats {
+        Stats::snapshot(&self.counters)
     }
 }
 

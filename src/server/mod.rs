@@ -18,6 +18,7 @@ mod connection_info;
 mod handle;
 mod handler;
 mod keys;
+mod metrics;
 #[cfg(all(test, shuttle))]
 mod models;
 mod shared;
@@ -33,9 +34,10 @@ use std::time::Duration;
 
 pub use connection::{NotWanted, Reply};
 pub use connection_info::{ConnectionId, ConnectionInfo, EndReason};
-pub use handle::{ServerHandle, ShutdownReport, Stopper};
+pub use handle::{Monitor, ServerHandle, ShutdownReport, Stopper};
 pub use handler::{Handler, Request, Response};
 pub use keys::ServerKeys;
+pub use metrics::{Metric, MetricKind, Metrics};
 pub use stats::{Stats, WorkerStats};
 pub use test_request::{TestAnswer, TestReply, TestRequest};
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use mio::Token;
 use parking_lot::{Condvar, Mutex};
 
-use super::connection::Deferral;
 use super::connection::deferred::{Answer, Outbox, Owner, Place};
+use super::connection::{Deferral, DeferralLimits};
 use super::connection_info::{ConnectionId, ConnectionInfo};
 use super::handler::{Handler, Outcome, Request, Response};
 use super::shared::WorkerCounters;
@@ -119,7 +119,7 @@ impl TestRequest {
     pub fn send_to<H: Handler + ?Sized>(&self, handler: &H) -> TestAnswer {
         let arrival = Arc::new(Arrival::default());
         let deferral =
-            Deferral { owner: arrival.clone(), limits: Default::default(), awaited: Arc::default() };
+            Deferral { owner: arrival.clone(), limits: DeferralLimits::default(), awaited: Arc::default() };
         let (mut output, mut outbox, counters) = (Vec::new(), None, WorkerCounters::default());
         let mut writer = ResponseWriter::begin(&mut output);
         let place = Place {
@@ -260,12 +260,14 @@ mod tests {
 
     #[test]
     fn shared_and_boxed_handlers_are_handlers() {
-        fn answer(handler: impl Handler) -> TestAnswer {
+        fn answer<H: Handler>(handler: H) -> TestAnswer {
             let request = TestRequest::new("hello").connection_id(7).forward_secret(false);
             assert_eq!(request.connection().id().get(), 7);
             handler.established(request.connection());
             handler.ended(request.connection().id(), EndReason::Peer);
-            request.send_to(&handler)
+            let answer = request.send_to(&handler);
+            drop(handler);
+            answer
         }
         let handlers: [Box<dyn Handler>; 2] =
             [Box::new(|message: &[u8]| message.to_vec()), Box::new(Arc::new(Told::default()))];

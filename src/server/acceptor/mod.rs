@@ -20,6 +20,7 @@ use self::watchdog::Watchdog;
 use super::connection::Connection;
 use super::handle::ShutdownReport;
 use super::shared::{LOG, LoadGuard, StopPhase, Waker};
+use super::stats::Stats;
 use super::worker::{Delivery, Pool};
 use crate::keyring::Keyring;
 use crate::protocol::SessionSettings;
@@ -94,7 +95,11 @@ impl Acceptor {
         pool.linger();
         contained(|| pool.floods.log_rest(Instant::now()));
         let counters = &pool.counters.server;
-        let report = ShutdownReport { drained: counters.drained.get(), cut: counters.cut.get() };
+        let report = ShutdownReport {
+            drained: counters.drained.get(),
+            cut: counters.cut.get(),
+            stats: Stats::snapshot(&pool.counters),
+        };
         // With it goes the application's handler, whose drop may panic as well.
         contained(|| drop(pool));
         contained(

@@ -31,6 +31,28 @@ fn serve_under_a_low_limit_as_a_child() {
     println!("\nstopped {}", report.drained + report.cut);
 }
 
+/// Another child's part: more workers than there are descriptors for.
+#[test]
+fn spawn_too_many_workers_as_a_child() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let outcome = server(60).bind("127.0.0.1:0").expect("binding").spawn(common::Echo);
+    println!("\nfailed {}", outcome.expect_err("too few descriptors"));
+}
+
+#[test]
+fn workers_that_need_more_descriptors_than_there_are_are_an_error_that_says_so() {
+    let program = std::env::current_exe().expect("this program");
+    let run =
+        format!("ulimit -n {DESCRIPTORS}; exec \"$0\" --exact spawn_too_many_workers_as_a_child --nocapture");
+    let output =
+        Command::new("sh").arg("-c").arg(run).arg(program).env(CHILD, "1").output().expect("a child process");
+    let error = line_after("failed ", &mut &output.stdout[..]);
+    assert!(error.contains("60 workers need 123 descriptors"), "{error}");
+    assert!(error.contains(&format!("of the {DESCRIPTORS} that")), "{error}");
+}
+
 struct ChildServer {
     child: Child,
     output: BufReader<ChildStdout>,

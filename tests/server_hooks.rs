@@ -104,8 +104,9 @@ fn every_end_of_an_established_connection_is_told_with_its_reason() {
     assert_eq!(open.exchange(b"panic"), None);
     open.assert_served();
     server.shutdown(PATIENCE).expect("a report");
-    use EndReason::{Error, Peer as ByPeer, Stop, Withdrawn};
-    assert_eq!(hooks.reasons(), [ByPeer, Error, EndReason::Handler, Withdrawn, Stop]);
+    let expected =
+        [EndReason::Peer, EndReason::Error, EndReason::Handler, EndReason::Withdrawn, EndReason::Stop];
+    assert_eq!(hooks.reasons(), expected);
     assert_eq!(hooks.open(), 0);
     drop(strangers);
 }

@@ -15,6 +15,7 @@
 mod acceptor;
 mod connection;
 mod connection_info;
+mod descriptors;
 mod handle;
 mod handler;
 mod keys;

@@ -10,6 +10,7 @@ use log::info;
 
 use super::acceptor::{Acceptor, AcceptorSettings};
 use super::connection::DeferralLimits;
+use super::descriptors::explained;
 use super::handle::{ServerHandle, ShutdownReport};
 use super::handler::Handler;
 use super::shared::{AdmissionLimits, LOG};
@@ -38,12 +39,12 @@ pub(super) fn spawn(
     settings: Settings,
     handler: Box<dyn Handler>,
 ) -> Result<ServerHandle, Error> {
-    let failed = |source| Error::io(Phase::Spawn, source);
+    let workers = settings.workers;
+    let failed = |source| Error::io(Phase::Spawn, explained(source, workers));
     let keyring = Arc::new(Keyring::new());
     for (name, key) in &settings.keys {
         keyring.add(name.as_str(), key)?;
     }
-    let workers = settings.workers;
     let deferral = DeferralLimits { max_bytes: settings.session.max_message_size, ..settings.deferral };
     let (admission, shed_after) = (settings.admission, settings.shed_after);
     let session = (Arc::new(settings.session), Arc::clone(&keyring));

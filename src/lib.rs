@@ -44,7 +44,7 @@
 //! - **Errors.** One type, [`Error`], that says what happened and in which [`Phase`]. An error that leaves the
 //!   stream in doubt closes the client ([`Client::is_open`]). With [`reconnect`](ClientBuilder::reconnect) it connects
 //!   anew by itself. What may have been processed is never sent again, unless you say that it may be
-//!   ([`Client::message_idempotent`]), or a server said goodbye before it took it up.
+//!   ([`ClientRequest::idempotent`]), or a server said goodbye before it took it up.
 //! - **Panics.** A handler that panics rejects its message, which the client sees as [`Error::Rejected`]. All
 //!   others go on. That needs `panic = "unwind"`, Cargo's default.
 //! - **Stopping.** [`ServerHandle::shutdown`] answers what has arrived before it closes; a [`Stopper`] does it from
@@ -80,7 +80,7 @@
 //! | answering later | [`Response::defer`], [`Reply`], [`NotWanted`] |
 //! | a server that runs: waiting, stopping | [`ServerHandle`], [`Stopper`], [`ShutdownReport`] |
 //! | counters, and their export | [`Stats`], [`Monitor`], [`Metrics`] |
-//! | talking to a server | [`Client`], [`ClientBuilder`] |
+//! | talking to a server | [`Client`], [`ClientBuilder`], [`ClientRequest`] |
 //! | one connection for many threads, and futures | [`SharedClient`], [`Call`], [`Calling`] |
 //! | which sessions are forward-secret | [`ForwardSecrecy`] |
 //! | what went wrong, and when | [`Error`], [`Phase`] |
@@ -111,7 +111,9 @@ mod unwind;
 
 #[cfg(feature = "r2d2")]
 pub use client::ClientManager;
-pub use client::{Call, Calling, Client, ClientBuilder, Pipeline, SharedClient};
+pub use client::{
+    Call, Calling, Client, ClientBuilder, ClientRequest, Pipeline, SharedClient, SharedRequest,
+};
 pub use error::{Error, Phase};
 pub use key::Key;
 pub use keyring::{Keyring, NamedKey};

@@ -133,7 +133,7 @@ fn what_was_sent_is_not_sent_again_unless_it_is_idempotent() {
     let error = client.message(b"hello").expect_err("closed instead of answered");
     assert!(matches!(error, Error::ClosedByServer { .. }) && error.was_sent(), "{error:?}");
     assert_eq!(received.load(SeqCst), 1);
-    assert_eq!(client.message_idempotent(b"hello").expect("an answer"), b"hello");
+    assert_eq!(client.request(b"hello").idempotent().send().expect("an answer"), b"hello");
     assert_eq!(received.load(SeqCst), 3);
 }
 
@@ -170,7 +170,7 @@ fn a_client_that_its_owner_closed_stays_closed() {
     let mut client = reconnecting().connect(server.local_addr()).expect("connecting");
     client.close();
     assert!(matches!(client.message(b"hello"), Err(Error::Closed)));
-    assert!(matches!(client.message_idempotent(b"hello"), Err(Error::Closed)));
+    assert!(matches!(client.request(b"hello").idempotent().send(), Err(Error::Closed)));
     assert!(matches!(client.ping(), Err(Error::Closed)));
 }
 
@@ -190,7 +190,7 @@ fn a_server_that_is_restarted_under_running_clients_loses_nothing_that_was_answe
                         return;
                     }
                     let message = number.to_be_bytes();
-                    assert_eq!(client.message_idempotent(&message).expect("an answer"), message);
+                    assert_eq!(client.request(&message).idempotent().send().expect("an answer"), message);
                     answered.fetch_add(1, SeqCst);
                 }
             })
@@ -284,6 +284,6 @@ fn an_idempotent_message_that_was_sent_once_is_never_said_to_be_unsent() {
     });
     let mut client =
         Client::builder(&key()).reconnect(true).request_timeout(2 * SHORT).connect(addr).expect("connecting");
-    let error = client.message_idempotent(b"hello").expect_err("nobody answers");
+    let error = client.request(b"hello").idempotent().send().expect_err("nobody answers");
     assert!(error.was_sent(), "{error:?}");
 }

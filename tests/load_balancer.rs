@@ -119,7 +119,7 @@ fn replace_both_servers(policy: ForwardSecrecy) -> Executed {
                     }
                     let message = format!("{client_number}.{number}");
                     let answer = match policy {
-                        ForwardSecrecy::Off => client.message_idempotent(message.as_bytes()),
+                        ForwardSecrecy::Off => client.request(message.as_bytes()).idempotent().send(),
                         _ => client.message(message.as_bytes()),
                     };
                     let answer = answer.expect("an answer");

@@ -41,7 +41,7 @@ impl StoreClient {
         let mut message = Vec::new();
         operation.encode(&mut message);
         let response = if operation.only_reads() {
-            self.client.message_idempotent(&message)
+            self.client.request(&message).idempotent().send()
         } else {
             self.client.message(&message)
         }?;

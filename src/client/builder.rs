@@ -136,7 +136,7 @@ impl ClientBuilder {
     /// might come too late. Several addresses are tried in turn, one that failed not again for 5 s, and for up to a minute
     /// if it goes on failing, unless all have, which all clients of a builder and its clones learn from each other;
     /// between rounds it pauses, from 20 ms to 2 s with some randomness. All of it counts towards `request_timeout`. What was sent is never sent again, unless by
-    /// [`message_idempotent`](Client::message_idempotent). Default: no.
+    /// [`ClientRequest::idempotent`](crate::ClientRequest::idempotent). Default: no.
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.settings.reconnect = reconnect;
         self

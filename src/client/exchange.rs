@@ -6,51 +6,49 @@ use log::debug;
 
 use super::connection::Connection;
 use super::reconnect::Backoff;
-use super::settings::{LOG, rejected};
+use super::settings::{Ask, LOG, rejected};
 use crate::protocol::ClientEvent;
 use crate::{Error, Phase};
 
 impl Connection {
-    pub(super) fn message(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
+    /// Sends a message and receives its response, if need be on another connection.
+    pub(super) fn message(&mut self, message: &[u8], response: &mut Vec<u8>, ask: Ask) -> Result<(), Error> {
         response.clear();
+        ask.check()?;
         self.check(message)?;
-        let deadline = self.settings.deadline();
-        let mut backoff = Backoff::new();
-        loop {
-            let outcome =
-                self.exchange(deadline, |connection| connection.request(message, response, deadline));
-            match outcome {
-                Err(error) if error.is_goodbye() && self.settings.reconnect && backoff.pause(deadline) => {
-                    debug!(target: LOG, "the server said goodbye before a message was processed: sending it again");
-                }
-                outcome => return outcome,
-            }
-        }
+        let defaults = self.settings;
+        self.settings.request_timeout = ask.timeout.unwrap_or(defaults.request_timeout);
+        let outcome = self.message_until(self.settings.deadline(), message, response, ask.is_idempotent);
+        self.settings = defaults;
+        outcome
     }
 
-    pub(super) fn message_idempotent(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
-        response.clear();
-        self.check(message)?;
-        let deadline = self.settings.deadline();
+    fn message_until(
+        &mut self,
+        deadline: Instant,
+        message: &[u8],
+        response: &mut Vec<u8>,
+        is_idempotent: bool,
+    ) -> Result<(), Error> {
         let mut backoff = Backoff::new();
         let mut sent_before = None;
         loop {
             let outcome =
                 self.exchange(deadline, |connection| connection.request(message, response, deadline));
             let Err(error) = outcome else { return Ok(()) };
-            if !error.was_sent() {
-                if error.is_goodbye() && self.settings.reconnect && backoff.pause(deadline) {
-                    continue;
-                }
+            let may_help = if error.was_sent() {
+                is_idempotent && matches!(error, Error::ClosedByServer { .. } | Error::Io { .. })
+            } else {
+                error.is_goodbye()
+            };
+            if !may_help || !self.settings.reconnect || !backoff.pause(deadline) {
                 // What an earlier attempt may have done is what the caller must know.
-                return Err(sent_before.unwrap_or(error));
+                return Err(if error.was_sent() { error } else { sent_before.unwrap_or(error) });
             }
-            let may_help = matches!(error, Error::ClosedByServer { .. } | Error::Io { .. });
-            if !self.settings.reconnect || !may_help || !backoff.pause(deadline) {
-                return Err(error);
+            debug!(target: LOG, "sending a message again after: {error}");
+            if error.was_sent() {
+                sent_before = Some(error);
             }
-            debug!(target: LOG, "sending an idempotent message again after: {error}");
-            sent_before = Some(error);
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::connection::Connection;
+use super::settings::Ask;
 use crate::Error;
 
 /// A connection to a server. Every call blocks until it is done or its time-out is over.
@@ -68,29 +69,7 @@ impl Client {
     /// # Errors
     /// Those of [`message`](Self::message).
     pub fn message_into(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
-        self.connection.message(message, response)
-    }
-
-    /// Sends `message`, and again if the connection ends before its response is there.
-    ///
-    /// For messages that may be processed more than once with the same result, as reading or setting a value. Without
-    /// [`reconnect`](crate::ClientBuilder::reconnect) it is the same as [`message`](Self::message).
-    ///
-    /// # Errors
-    /// Those of [`message`](Self::message), when `request_timeout` is over or sending again can't help.
-    pub fn message_idempotent(&mut self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut response = Vec::new();
-        self.message_idempotent_into(message, &mut response)?;
-        Ok(response)
-    }
-
-    /// [`message_idempotent`](Self::message_idempotent) with the response put into `response`, whose memory is used
-    /// again.
-    ///
-    /// # Errors
-    /// Those of [`message_idempotent`](Self::message_idempotent).
-    pub fn message_idempotent_into(&mut self, message: &[u8], response: &mut Vec<u8>) -> Result<(), Error> {
-        self.connection.message_idempotent(message, response)
+        self.connection.message(message, response, Ask::default())
     }
 
     /// Tells the server that the client is still there, so that the connection's lifetime starts again.

@@ -4,6 +4,7 @@
 //!
 //! - `pool`: clients for many threads, and `builder`: settings, and how a client comes to be;
 //! - `shared`: a client that many threads share;
+//! - `request`: a message with more than the defaults;
 //! - `handle`: [`Client`] itself, and `pipeline`: many messages in flight;
 //! - `exchange`: a message and its response;
 //! - `reconnect`: a new link when the old one is over, and `keep_alive`: pings while idle;
@@ -21,6 +22,7 @@ mod pipeline;
 #[cfg(feature = "r2d2")]
 mod pool;
 mod reconnect;
+mod request;
 mod settings;
 mod shared;
 mod target;
@@ -32,4 +34,5 @@ pub use handle::Client;
 pub use pipeline::Pipeline;
 #[cfg(feature = "r2d2")]
 pub use pool::ClientManager;
-pub use shared::{Call, Calling, SharedClient};
+pub use request::ClientRequest;
+pub use shared::{Call, Calling, SharedClient, SharedRequest};

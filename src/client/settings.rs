@@ -9,6 +9,29 @@ use crate::{Error, ForwardSecrecy, Phase};
 /// The target of the client's log lines.
 pub(super) const LOG: &str = "falcotcp_sync::client";
 
+/// What one message may ask for beyond the settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ask {
+    pub(super) timeout: Option<Duration>,
+    pub(super) is_idempotent: bool,
+}
+
+/// The time of one exchange.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TimeLimit {
+    pub(super) deadline: Instant,
+    /// The time-out that is over then.
+    pub(super) timeout: Duration,
+}
+
+impl Ask {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let (setting, requirement) = ("timeout", "longer than zero");
+        let is_met = self.timeout != Some(Duration::ZERO);
+        if is_met { Ok(()) } else { Err(Error::InvalidSetting { setting, requirement }) }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
@@ -39,6 +62,12 @@ impl Settings {
     /// By when an exchange that begins now must be complete.
     pub(super) fn deadline(&self) -> Instant {
         later(Instant::now(), self.request_timeout)
+    }
+
+    /// The time of an exchange that begins now.
+    pub(super) fn time_limit(&self, ask: Ask) -> TimeLimit {
+        let timeout = ask.timeout.unwrap_or(self.request_timeout);
+        TimeLimit { deadline: later(Instant::now(), timeout), timeout }
     }
 
     pub(super) fn error(&self, phase: Phase, fault: ClientFault) -> Error {

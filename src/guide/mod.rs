@@ -74,7 +74,7 @@ pub mod errors {}
 ///
 /// API: [`ClientBuilder::keep_alive`](crate::ClientBuilder::keep_alive),
 /// [`reconnect`](crate::ClientBuilder::reconnect);
-/// [`Client::message_idempotent`](crate::Client::message_idempotent),
+/// [`Client::request`](crate::Client::request),
 /// [`Error::was_sent`](crate::Error::was_sent).
 pub mod reconnecting {}
 

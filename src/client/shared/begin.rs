@@ -10,12 +10,13 @@ use super::client::Shared;
 use super::driver;
 use super::slot::{Notice, Slot};
 use super::state::{InFlight, Kind, Reader, State};
+use crate::client::settings::TimeLimit;
 use crate::{Error, Phase};
 
 /// What a call is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Begin {
-    pub(super) deadline: Instant,
+    pub(super) time: TimeLimit,
     pub(super) is_idempotent: bool,
     /// The caller waits for it at once, and reads for itself if nobody else does.
     pub(super) will_wait: bool,
@@ -34,9 +35,9 @@ impl Shared {
     pub(super) fn begin_when_room(&self, message: &[u8], begin: Begin) -> Result<Arc<Slot>, Error> {
         let mut state = self.state.lock();
         while self.is_full(&state) && !state.is_closed {
-            if self.has_room.wait_until(&mut state, begin.deadline).timed_out() && self.is_full(&state) {
+            if self.has_room.wait_until(&mut state, begin.time.deadline).timed_out() && self.is_full(&state) {
                 // Nothing of it was sent.
-                return Err(Error::TimedOut { phase: Phase::Idle, limit: self.settings.request_timeout });
+                return Err(Error::TimedOut { phase: Phase::Idle, limit: begin.time.timeout });
             }
         }
         let mut notices = Vec::new();
@@ -72,7 +73,7 @@ impl Shared {
         let slot = Arc::new(Slot::default());
         let keep = self.settings.reconnect.then(|| message.to_vec());
         let kind = Kind::Message { message: keep, is_idempotent: begin.is_idempotent };
-        let call = InFlight { slot: Arc::clone(&slot), end: 0, deadline: begin.deadline, kind };
+        let call = InFlight { slot: Arc::clone(&slot), end: 0, time: begin.time, kind };
         if state.socket.is_some() {
             if !state.seal(message, call) {
                 return Err(too_large);
@@ -82,7 +83,7 @@ impl Shared {
             self.see_to_connection(&mut state);
         }
         if !begin.will_wait {
-            self.see_to_driver(&mut state, begin.deadline);
+            self.see_to_driver(&mut state, begin.time.deadline);
         }
         self.flush(&mut state, notices);
         Ok(slot)
@@ -93,14 +94,14 @@ impl Shared {
         &self,
         place: &mut Option<u64>,
         waker: &Waker,
-        deadline: Instant,
+        TimeLimit { deadline, timeout }: TimeLimit,
     ) -> Result<bool, Error> {
         let mut state = self.state.lock();
         if !self.is_full(&state) {
             return Ok(false);
         }
         if deadline <= Instant::now() {
-            return Err(Error::TimedOut { phase: Phase::Idle, limit: self.settings.request_timeout });
+            return Err(Error::TimedOut { phase: Phase::Idle, limit: timeout });
         }
         *place = Some(state.room.wait(*place, waker, deadline));
         self.see_to_driver(&mut state, deadline);
@@ -137,18 +138,18 @@ impl Shared {
     }
 
     /// Sends a ping; in a forward-secret session its pong is waited for.
-    pub(super) fn ping(&self, deadline: Instant) -> Result<(), Error> {
+    pub(super) fn ping(&self, time: TimeLimit) -> Result<(), Error> {
         let mut notices = Vec::new();
         let mut state = self.state.lock();
         if state.is_closed || self.is_forked() {
             return Err(Error::Closed);
         }
         self.look_if_idle(&mut state, &mut notices);
-        let slot = state.ping(deadline);
+        let slot = state.ping(time);
         self.flush(&mut state, &mut notices);
         drop(state);
         driver::give(notices);
         let slot = slot.ok_or(Error::Closed)?;
-        self.wait(&slot, deadline).unwrap_or_else(|| Err(self.time_out(&slot))).map(drop)
+        self.wait(&slot, time.deadline).unwrap_or_else(|| Err(self.time_out(&slot, time))).map(drop)
     }
 }

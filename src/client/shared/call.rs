@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use super::client::Shared;
 use super::driver;
 use super::slot::Slot;
+use crate::client::settings::TimeLimit;
 use crate::protocol::later;
 use crate::{Error, Phase};
 
 /// A call in flight of a [`SharedClient`](crate::SharedClient): wait for its result on any thread, await it in any executor, or
 /// give it to a callback.
 ///
-/// Its time is the client's `request_timeout`, counted from its start. Dropping it abandons the answer, not the connection: the
+/// Its time is the client's `request_timeout`, or its own ([`SharedRequest::timeout`](crate::SharedRequest::timeout)), counted
+/// from its start. Dropping it abandons the answer, not the connection: the
 /// response is read and thrown away.
 ///
 /// ```
@@ -32,12 +34,12 @@ use crate::{Error, Phase};
 pub struct Call {
     client: Arc<Shared>,
     slot: Arc<Slot>,
-    deadline: Instant,
+    time: TimeLimit,
 }
 
 impl Call {
-    pub(super) fn new(client: Arc<Shared>, slot: Arc<Slot>, deadline: Instant) -> Self {
-        Self { client, slot, deadline }
+    pub(super) fn new(client: Arc<Shared>, slot: Arc<Slot>, time: TimeLimit) -> Self {
+        Self { client, slot, time }
     }
 
     /// Waits for the response, blocking this thread alone.
@@ -48,9 +50,9 @@ impl Call {
         if driver::is_this_thread() {
             return self.slot.take().unwrap_or(Err(Error::InCallback { phase: Phase::Receive }));
         }
-        match self.client.wait(&self.slot, self.deadline) {
+        match self.client.wait(&self.slot, self.time.deadline) {
             Some(outcome) => outcome,
-            None => Err(self.client.time_out(&self.slot)),
+            None => Err(self.client.time_out(&self.slot, self.time)),
         }
     }
 
@@ -64,7 +66,7 @@ impl Call {
             return self.slot.take().ok_or(self);
         }
         let until = later(Instant::now(), timeout);
-        if until >= self.deadline {
+        if until >= self.time.deadline {
             return Ok(self.wait());
         }
         self.client.wait(&self.slot, until).ok_or(self)
@@ -81,7 +83,7 @@ impl Call {
         if let Some(notice) = self.slot.then(Box::new(callback)) {
             driver::give(vec![notice]);
         }
-        self.client.see_to_reader(self.deadline);
+        self.client.see_to_reader(self.time.deadline);
     }
 }
 
@@ -91,7 +93,7 @@ impl Future for Call {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = self.slot.poll(context);
         if outcome.is_pending() {
-            self.client.see_to_reader(self.deadline);
+            self.client.see_to_reader(self.time.deadline);
         }
         outcome
     }

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::begin::Begin;
 use super::call::Call;
@@ -18,15 +17,15 @@ use crate::Error;
 pub struct Calling {
     client: Arc<Shared>,
     message: Vec<u8>,
-    deadline: Instant,
+    begin: Begin,
     /// Its place among those that wait for room.
     place: Option<u64>,
     call: Option<Call>,
 }
 
 impl Calling {
-    pub(super) fn new(client: Arc<Shared>, message: Vec<u8>, deadline: Instant) -> Self {
-        Self { client, message, deadline, place: None, call: None }
+    pub(super) fn new(client: Arc<Shared>, message: Vec<u8>, begin: Begin) -> Self {
+        Self { client, message, begin, place: None, call: None }
     }
 }
 
@@ -39,15 +38,14 @@ impl Future for Calling {
             if let Some(call) = &mut this.call {
                 return Pin::new(call).poll(context);
             }
-            let begin = Begin { deadline: this.deadline, is_idempotent: false, will_wait: false };
-            match this.client.begin(&this.message, begin) {
+            match this.client.begin(&this.message, this.begin) {
                 Ok(slot) => {
                     this.leave();
                     this.message = Vec::new();
-                    this.call = Some(Call::new(Arc::clone(&this.client), slot, this.deadline));
+                    this.call = Some(Call::new(Arc::clone(&this.client), slot, this.begin.time));
                 }
                 Err(Error::Busy) => {
-                    match this.client.wait_for_room(&mut this.place, context.waker(), this.deadline) {
+                    match this.client.wait_for_room(&mut this.place, context.waker(), this.begin.time) {
                         // There is room by now.
                         Ok(false) => {}
                         Ok(true) => return Poll::Pending,

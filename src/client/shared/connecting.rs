@@ -13,6 +13,7 @@ use super::slot::Notice;
 use super::state::{Reader, State};
 use crate::client::reconnect::Backoff;
 use crate::client::settings::LOG;
+use crate::client::settings::TimeLimit;
 use crate::protocol::later;
 use crate::unwind::contained;
 use crate::{Error, Phase};
@@ -40,7 +41,7 @@ impl Driven for Shared {
         self.watch(&mut state);
         let stalls =
             (state.reader == Reader::Driver).then(|| later(state.last_progress, self.limits.stall_timeout));
-        let calls = state.calls.iter().chain(&state.waiting).map(|call| call.deadline);
+        let calls = state.calls.iter().chain(&state.waiting).map(|call| call.time.deadline);
         let next = calls.filter(|deadline| *deadline > now).min();
         let next = next.into_iter().chain(stalls).chain(due).chain(state.room.next_deadline()).min();
         state.next_look = next;
@@ -52,13 +53,12 @@ impl Driven for Shared {
 impl Shared {
     /// Ends calls whose time is over, and a connection on which nothing arrives.
     fn expire(&self, state: &mut State, now: Instant, notices: &mut Vec<Notice>) {
-        let limit = self.settings.request_timeout;
         for (calls, phase) in [(&state.calls, Phase::Receive), (&state.waiting, Phase::Connect)] {
-            for call in calls.iter().take_while(|call| call.deadline <= now) {
-                notices.extend(call.slot.complete(Err(Error::TimedOut { phase, limit })));
+            for call in calls.iter().filter(|call| call.time.deadline <= now) {
+                notices.extend(call.slot.complete(Err(Error::TimedOut { phase, limit: call.time.timeout })));
             }
         }
-        state.waiting.retain(|call| call.deadline > now);
+        state.waiting.retain(|call| call.time.deadline > now);
         notices.extend(state.room.take_overdue(now).into_iter().map(Notice::Wake));
         let is_stalled = state.reader == Reader::Driver
             && !state.calls.is_empty()
@@ -86,7 +86,7 @@ impl Shared {
                 state.socket.as_ref().is_some_and(|socket| socket.link.session.unanswered_pings() > 0);
             match outcome {
                 Ok(()) if is_dead && state.calls.len() == 1 => self.end(state, &self.stalled(), notices),
-                Ok(()) => _ = state.ping(now),
+                Ok(()) => _ = state.ping(TimeLimit { deadline: now, timeout: Duration::ZERO }),
                 Err(error) => self.end(state, &error, notices),
             }
         }
@@ -112,7 +112,7 @@ impl Shared {
             let deadline = {
                 let mut state = self.state.lock();
                 state.waiting.retain(|call| !call.slot.is_done());
-                let deadline = state.waiting.iter().map(|call| call.deadline).max();
+                let deadline = state.waiting.iter().map(|call| call.time.deadline).max();
                 state.is_connecting = deadline.is_some() && !state.is_closed;
                 if !state.is_connecting {
                     return;
@@ -130,7 +130,7 @@ impl Shared {
                     match state.install(link) {
                         Ok(()) => {
                             state.is_connecting = false;
-                            let deadline = state.calls.front().map(|call| call.deadline);
+                            let deadline = state.calls.iter().map(|call| call.time.deadline).min();
                             self.see_to_driver(&mut state, deadline.unwrap_or_else(Instant::now));
                             self.flush(&mut state, &mut notices);
                             drop(state);

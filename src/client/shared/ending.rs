@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::client::Shared;
 use super::slot::{Notice, Slot};
 use super::state::{Kind, Reader, State};
+use crate::client::settings::TimeLimit;
 use crate::{Error, Phase};
 
 impl Shared {
@@ -54,7 +55,7 @@ impl Shared {
     }
 
     /// Ends a call whose time is over, for its caller. It counts as in flight until its answer has come.
-    pub(super) fn time_out(&self, slot: &Arc<Slot>) -> Error {
+    pub(super) fn time_out(&self, slot: &Arc<Slot>, time: TimeLimit) -> Error {
         let mut state = self.state.lock();
         let position = state.waiting.iter().position(|call| Arc::ptr_eq(&call.slot, slot));
         let phase = match position {
@@ -64,6 +65,6 @@ impl Shared {
             }
             None => Phase::Receive,
         };
-        Error::TimedOut { phase, limit: self.settings.request_timeout }
+        Error::TimedOut { phase, limit: time.timeout }
     }
 }

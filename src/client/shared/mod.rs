@@ -2,7 +2,7 @@
 //!
 //! A call goes down this list, and each file knows only those below it:
 //!
-//! - this file: [`SharedClient`];
+//! - `request`: a call with more than the defaults; this file: [`SharedClient`];
 //! - `calling`: the future that waits for room; `call`: a call in flight;
 //! - `connecting`: what the background thread does for a client, and new connections;
 //! - `begin`, `writing`, `reading`, `ending`: the way of a call;
@@ -17,6 +17,7 @@ mod connecting;
 mod driver;
 mod ending;
 mod reading;
+mod request;
 mod room;
 mod slot;
 mod socket;
@@ -25,15 +26,16 @@ mod writing;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 pub use self::call::Call;
 pub use self::calling::Calling;
 pub(super) use self::client::SharedSettings;
+pub use self::request::SharedRequest;
 
 use self::begin::Begin;
 use self::client::Shared;
 use super::connection::Connection;
+use super::settings::Ask;
 use crate::{Error, Phase};
 
 /// A connection that any number of threads share; clones are the same client. Made by
@@ -93,26 +95,7 @@ impl SharedClient {
     /// Those of [`Client::message`](crate::Client::message); [`Error::TimedOut`] also when there was no room for the call in its
     /// time; [`Error::InCallback`] on the client's own thread, where nothing was sent.
     pub fn message(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        self.message_with(message, false)
-    }
-
-    /// [`message`](Self::message), and again if the connection ends before its response is there, with
-    /// [`reconnect`](crate::ClientBuilder::reconnect): for messages that may be processed more than once with the same result.
-    ///
-    /// # Errors
-    /// Those of [`message`](Self::message).
-    pub fn message_idempotent(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        self.message_with(message, true)
-    }
-
-    fn message_with(&self, message: &[u8], is_idempotent: bool) -> Result<Vec<u8>, Error> {
-        if driver::is_this_thread() {
-            return Err(Error::InCallback { phase: Phase::Idle });
-        }
-        let shared = &self.handle.0;
-        let deadline = self.deadline();
-        let slot = shared.begin_when_room(message, Begin { deadline, is_idempotent, will_wait: true })?;
-        shared.wait(&slot, deadline).unwrap_or_else(|| Err(shared.time_out(&slot)))
+        self.send(message, Ask::default())
     }
 
     /// Starts a call and does not wait for its response. Waits for room if [`max_in_flight`](crate::ClientBuilder::max_in_flight)
@@ -122,13 +105,7 @@ impl SharedClient {
     /// [`Error::TooLarge`], [`Error::Closed`], and [`Error::TimedOut`] in [`Phase::Idle`](crate::Phase::Idle) when there was no
     /// room; nothing was sent then. On the client's own thread those of [`try_start`](Self::try_start), which it is there.
     pub fn start(&self, message: &[u8]) -> Result<Call, Error> {
-        if driver::is_this_thread() {
-            return self.try_start(message);
-        }
-        let deadline = self.deadline();
-        let begin = Begin { deadline, is_idempotent: false, will_wait: false };
-        let slot = self.handle.0.begin_when_room(message, begin)?;
-        Ok(Call::new(Arc::clone(&self.handle.0), slot, deadline))
+        self.start_with(message, Ask::default())
     }
 
     /// Starts a call if there is room for it.
@@ -136,16 +113,13 @@ impl SharedClient {
     /// # Errors
     /// [`Error::Busy`] when there is none, [`Error::TooLarge`], [`Error::Closed`]; nothing was sent.
     pub fn try_start(&self, message: &[u8]) -> Result<Call, Error> {
-        let deadline = self.deadline();
-        let begin = Begin { deadline, is_idempotent: false, will_wait: false };
-        let slot = self.handle.0.begin(message, begin)?;
-        Ok(Call::new(Arc::clone(&self.handle.0), slot, deadline))
+        self.try_start_with(message, Ask::default())
     }
 
     /// A call as a future, for any executor: it waits for room and for the response without blocking its thread. Its time counts
     /// from now.
     pub fn call(&self, message: &[u8]) -> Calling {
-        Calling::new(Arc::clone(&self.handle.0), message.to_vec(), self.deadline())
+        self.call_with(message, Ask::default())
     }
 
     /// Tells the server that the client is still there; in a forward-secret session its pong is waited for, so that success
@@ -157,7 +131,7 @@ impl SharedClient {
         if driver::is_this_thread() {
             return Err(Error::InCallback { phase: Phase::Idle });
         }
-        self.handle.0.ping(self.deadline())
+        self.handle.0.ping(self.handle.0.settings.time_limit(Ask::default()))
     }
 
     /// Whether the client is connected. The server may have closed the connection all the same, which the next call tells.
@@ -177,9 +151,45 @@ impl SharedClient {
     pub fn close(&self) {
         self.handle.0.close();
     }
+}
 
-    fn deadline(&self) -> Instant {
-        self.handle.0.settings.deadline()
+/// The calls, with what each asks for.
+impl SharedClient {
+    fn send(&self, message: &[u8], ask: Ask) -> Result<Vec<u8>, Error> {
+        if driver::is_this_thread() {
+            return Err(Error::InCallback { phase: Phase::Idle });
+        }
+        let shared = &self.handle.0;
+        let begin = self.begin(ask, true)?;
+        let slot = shared.begin_when_room(message, begin)?;
+        shared.wait(&slot, begin.time.deadline).unwrap_or_else(|| Err(shared.time_out(&slot, begin.time)))
+    }
+
+    fn start_with(&self, message: &[u8], ask: Ask) -> Result<Call, Error> {
+        if driver::is_this_thread() {
+            return self.try_start_with(message, ask);
+        }
+        let begin = self.begin(ask, false)?;
+        let slot = self.handle.0.begin_when_room(message, begin)?;
+        Ok(Call::new(Arc::clone(&self.handle.0), slot, begin.time))
+    }
+
+    fn try_start_with(&self, message: &[u8], ask: Ask) -> Result<Call, Error> {
+        let begin = self.begin(ask, false)?;
+        let slot = self.handle.0.begin(message, begin)?;
+        Ok(Call::new(Arc::clone(&self.handle.0), slot, begin.time))
+    }
+
+    fn call_with(&self, message: &[u8], ask: Ask) -> Calling {
+        let time = self.handle.0.settings.time_limit(ask);
+        let begin = Begin { time, is_idempotent: ask.is_idempotent, will_wait: false };
+        Calling::new(Arc::clone(&self.handle.0), message.to_vec(), begin)
+    }
+
+    fn begin(&self, ask: Ask, will_wait: bool) -> Result<Begin, Error> {
+        ask.check()?;
+        let time = self.handle.0.settings.time_limit(ask);
+        Ok(Begin { time, is_idempotent: ask.is_idempotent, will_wait })
     }
 }
 

@@ -131,7 +131,7 @@ impl Shared {
         }
         state.reader = Reader::Nobody;
         if !state.calls.is_empty() {
-            let deadline = state.calls.iter().map(|call| call.deadline).min();
+            let deadline = state.calls.iter().map(|call| call.time.deadline).min();
             self.see_to_driver(state, deadline.unwrap_or_else(Instant::now));
         }
     }

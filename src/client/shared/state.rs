@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::room::Room;
 use super::slot::{Notice, Slot};
 use super::socket::{Endpoint, Socket};
 use crate::client::link::Link;
-use crate::client::settings::{Settings, rejected};
+use crate::client::settings::{Settings, TimeLimit, rejected};
 use crate::protocol::ClientEvent;
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
@@ -59,7 +59,7 @@ pub(super) struct InFlight {
     pub(super) slot: Arc<Slot>,
     /// Its frame ends after this many bytes since the connection began.
     pub(super) end: u64,
-    pub(super) deadline: Instant,
+    pub(super) time: TimeLimit,
     pub(super) kind: Kind,
 }
 
@@ -107,7 +107,8 @@ impl State {
             // The ping that proves a forward-secret session is answered first, unless its pong is here already.
             let slot = Arc::new(Slot::default());
             slot.complete(Ok(Vec::new()));
-            self.calls.push_back(InFlight { slot, end: 0, deadline: self.last_progress, kind: Kind::Ping });
+            let time = TimeLimit { deadline: self.last_progress, timeout: Duration::ZERO };
+            self.calls.push_back(InFlight { slot, end: 0, time, kind: Kind::Ping });
             self.pings += 1;
         }
         let mut waiting = std::mem::take(&mut self.waiting);
@@ -140,11 +141,11 @@ impl State {
             }));
             return false;
         }
-        self.push(before, call.slot, call.deadline, call.kind);
+        self.push(before, call.slot, call.time, call.kind);
         true
     }
 
-    pub(super) fn push(&mut self, before: usize, slot: Arc<Slot>, deadline: Instant, kind: Kind) {
+    pub(super) fn push(&mut self, before: usize, slot: Arc<Slot>, time: TimeLimit, kind: Kind) {
         self.sealed += (self.output.len() - before) as u64;
         if self.calls.is_empty() {
             self.last_progress = Instant::now();
@@ -152,17 +153,17 @@ impl State {
         if let Some(socket) = &mut self.socket {
             socket.link.last_used = Instant::now();
         }
-        self.calls.push_back(InFlight { slot, end: self.sealed, deadline, kind });
+        self.calls.push_back(InFlight { slot, end: self.sealed, time, kind });
     }
 
     /// Appends a ping; nothing if there is no connection. A classic one is done at once, and a forward-secret one with its pong.
-    pub(super) fn ping(&mut self, deadline: Instant) -> Option<Arc<Slot>> {
+    pub(super) fn ping(&mut self, time: TimeLimit) -> Option<Arc<Slot>> {
         let socket = self.socket.as_mut()?;
         let before = self.output.len();
         socket.link.session.ping(&mut self.output);
         let slot = Arc::new(Slot::default());
         if socket.link.session.is_forward_secret() {
-            self.push(before, Arc::clone(&slot), deadline, Kind::Ping);
+            self.push(before, Arc::clone(&slot), time, Kind::Ping);
             self.pings += 1;
         } else {
             self.sealed += (self.output.len() - before) as u64;

@@ -1,0 +1,102 @@
+//! Messages that ask for more than the defaults: time-outs of their own, and being sent again.
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, echo_server, establishment, key, server};
+use falcotcp_sync::{Client, Error, ForwardSecrecy, Phase};
+
+const SHORT: Duration = Duration::from_millis(100);
+
+/// Accepts connections, each of which gets this many establishments answered and nothing else; the first closes at a message.
+fn silent() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("its address");
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut peer = common::Peer::from(stream.expect("a connection"));
+            peer.receive(establishment(&key()).len());
+            peer.stream.write_all(&[0xFF]).expect("accepting");
+            open.push(peer);
+        }
+    });
+    addr
+}
+
+fn builder() -> falcotcp_sync::ClientBuilder {
+    Client::builder(&key()).request_timeout(PATIENCE).forward_secrecy(ForwardSecrecy::Off)
+}
+
+fn assert_timed_out(error: &Error, within: Duration, begun: Instant) {
+    let is_it = matches!(error, Error::TimedOut { phase: Phase::Receive, limit } if *limit == within);
+    assert!(is_it, "{error:?}");
+    assert!(begun.elapsed() >= within && begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_message_has_a_time_out_of_its_own_and_the_next_one_the_clients() {
+    let mut client = builder().connect(silent()).expect("connecting");
+    let begun = Instant::now();
+    let error = client.request(b"hello").timeout(SHORT).send().expect_err("nobody answers");
+    assert_timed_out(&error, SHORT, begun);
+
+    let server = echo_server(server(1));
+    let mut client = builder().request_timeout(SHORT).connect(server.local_addr()).expect("connecting");
+    let mut response = b"what was there".to_vec();
+    client.request(b"hello").timeout(PATIENCE).send_into(&mut response).expect("an answer");
+    assert_eq!(response, b"hello");
+    assert_eq!(client.message(b"hello").expect("an answer"), b"hello");
+    let refused = client.request(b"hello").timeout(Duration::ZERO).send();
+    assert!(matches!(refused, Err(Error::InvalidSetting { setting: "timeout", .. })), "{refused:?}");
+    assert!(client.is_open());
+}
+
+#[test]
+fn calls_of_a_shared_client_end_each_in_its_own_time() {
+    let client = builder().connect_shared(silent()).expect("connecting");
+    let begun = Instant::now();
+    let long = client.start(b"long").expect("room");
+    let longer = client.request(b"longer").timeout(3 * SHORT).start().expect("room");
+    let short = client.request(b"short").timeout(SHORT).start().expect("room");
+    let (sender, told) = std::sync::mpsc::channel();
+    // Nobody waits for this one, so the background thread ends it, though an earlier one has more time.
+    short.then(move |outcome| sender.send(outcome.expect_err("nobody answers")).expect("the test waits"));
+    assert_timed_out(&told.recv_timeout(PATIENCE).expect("it ends"), SHORT, begun);
+    assert!(!long.is_done());
+    assert_timed_out(&longer.wait().expect_err("nobody answers"), 3 * SHORT, begun);
+    let begun = Instant::now();
+    let future = client.request(b"short").timeout(SHORT).call();
+    assert_timed_out(&pollster::block_on(future).expect_err("nobody answers"), SHORT, begun);
+    let begun = Instant::now();
+    assert_timed_out(&client.request(b"short").timeout(SHORT).send().expect_err("nobody"), SHORT, begun);
+    assert!(client.request(b"short").timeout(Duration::ZERO).start().is_err());
+    assert!(!long.is_done() && client.is_open());
+}
+
+#[test]
+fn idempotent_calls_are_sent_again_however_they_are_begun() {
+    let server = echo_server(server(1).forward_secrecy(ForwardSecrecy::Off));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addrs = [listener.local_addr().expect("its address"), server.local_addr()];
+    // It takes all three messages and closes, and then nobody listens there.
+    let closes = thread::spawn(move || {
+        let mut peer = common::Peer::from(listener.accept().expect("a connection").0);
+        peer.receive(establishment(&key()).len());
+        peer.stream.write_all(&[0xFF]).expect("accepting");
+        drop(listener);
+        peer.receive(3 * (9 + 28 + 5));
+    });
+    let client = builder().reconnect(true).connect_shared(addrs.as_slice()).expect("connecting");
+    let started = client.request(b"start").idempotent().start().expect("room");
+    let once = client.start(b"once!").expect("room");
+    let called = pollster::block_on(client.request(b"call!").idempotent().call());
+    assert_eq!(called.expect("an answer"), b"call!");
+    assert_eq!(started.wait().expect("an answer"), b"start");
+    assert!(once.wait().expect_err("it may have been processed").was_sent());
+    closes.join().expect("no panic");
+}

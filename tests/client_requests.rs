@@ -100,3 +100,19 @@ fn idempotent_calls_are_sent_again_however_they_are_begun() {
     assert!(once.wait().expect_err("it may have been processed").was_sent());
     closes.join().expect("no panic");
 }
+
+#[test]
+fn a_call_with_a_long_time_out_is_not_ended_by_the_short_one_of_the_client() {
+    let server = server(1).bind("127.0.0.1:0").expect("binding");
+    let server = server
+        .spawn(|message: &[u8]| {
+            thread::sleep(4 * SHORT);
+            message.to_vec()
+        })
+        .expect("spawning");
+    let client = builder().request_timeout(SHORT).connect_shared(server.local_addr()).expect("connecting");
+    // By a caller that reads, and by the background thread.
+    assert_eq!(client.request(b"slow").timeout(PATIENCE).send().expect("an answer"), b"slow");
+    let future = client.request(b"slow").timeout(PATIENCE).call();
+    assert_eq!(pollster::block_on(future).expect("an answer"), b"slow");
+}

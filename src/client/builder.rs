@@ -150,7 +150,8 @@ impl ClientBuilder {
     }
 
     /// When a [`SharedClient`] gives its connection up: nothing at all has arrived for so long while an answer was due.
-    /// [`connect`](Self::connect) has no use for it. Default: the [`request_timeout`](Self::request_timeout).
+    /// [`connect`](Self::connect) has no use for it. Default: the [`request_timeout`](Self::request_timeout), or a longer one of
+    /// a call in flight.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = Some(timeout);
         self
@@ -202,7 +203,7 @@ impl ClientBuilder {
         let connection = Connection::connect(target, self.settings)?;
         let settings = SharedSettings {
             max_in_flight: self.max_in_flight,
-            stall_timeout: self.stall_timeout.unwrap_or(self.settings.request_timeout),
+            stall_timeout: self.stall_timeout,
             keep_alive: self.keep_alive,
             keep_alive_interval: self.keep_alive_interval,
         };

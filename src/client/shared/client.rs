@@ -25,7 +25,8 @@ use crate::{Error, Phase};
 #[derive(Debug, Clone, Copy)]
 pub(in crate::client) struct SharedSettings {
     pub(in crate::client) max_in_flight: usize,
-    pub(in crate::client) stall_timeout: Duration,
+    /// As long as the longest time-out of a call in flight if that is not said.
+    pub(in crate::client) stall_timeout: Option<Duration>,
     /// Whether it pings while it is idle.
     pub(in crate::client) keep_alive: bool,
     /// How long it is idle until then; a quarter of the lifetime if that is not said.
@@ -108,8 +109,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn stalled(&self) -> Error {
-        Error::TimedOut { phase: Phase::Receive, limit: self.limits.stall_timeout }
+    /// How long nothing may arrive while an answer is due.
+    pub(super) fn stall_timeout(&self, state: &State) -> Duration {
+        let longest = self.settings.request_timeout.max(state.longest_timeout);
+        self.limits.stall_timeout.unwrap_or(longest)
+    }
+
+    pub(super) fn stalled(&self, state: &State) -> Error {
+        Error::TimedOut { phase: Phase::Receive, limit: self.stall_timeout(state) }
     }
 
     pub(super) fn is_forked(&self) -> bool {

@@ -40,7 +40,7 @@ impl Driven for Shared {
         let due = self.keep_alive(&mut state, now, &mut notices);
         self.watch(&mut state);
         let stalls =
-            (state.reader == Reader::Driver).then(|| later(state.last_progress, self.limits.stall_timeout));
+            (state.reader == Reader::Driver).then(|| later(state.last_progress, self.stall_timeout(&state)));
         let calls = state.calls.iter().chain(&state.waiting).map(|call| call.time.deadline);
         let next = calls.filter(|deadline| *deadline > now).min();
         let next = next.into_iter().chain(stalls).chain(due).chain(state.room.next_deadline()).min();
@@ -62,9 +62,9 @@ impl Shared {
         notices.extend(state.room.take_overdue(now).into_iter().map(Notice::Wake));
         let is_stalled = state.reader == Reader::Driver
             && !state.calls.is_empty()
-            && later(state.last_progress, self.limits.stall_timeout) <= now;
+            && later(state.last_progress, self.stall_timeout(state)) <= now;
         if is_stalled {
-            self.end(state, &self.stalled(), notices);
+            self.end(state, &self.stalled(state), notices);
         }
     }
 
@@ -85,7 +85,7 @@ impl Shared {
             let is_dead =
                 state.socket.as_ref().is_some_and(|socket| socket.link.session.unanswered_pings() > 0);
             match outcome {
-                Ok(()) if is_dead && state.calls.len() == 1 => self.end(state, &self.stalled(), notices),
+                Ok(()) if is_dead && state.calls.len() == 1 => self.end(state, &self.stalled(state), notices),
                 Ok(()) => _ = state.ping(TimeLimit { deadline: now, timeout: Duration::ZERO }),
                 Err(error) => self.end(state, &error, notices),
             }

@@ -74,7 +74,7 @@ impl Shared {
                 state.input = Some(input);
                 break;
             }
-            let stalls = later(state.last_progress, self.limits.stall_timeout);
+            let stalls = later(state.last_progress, self.stall_timeout(&state));
             let given = std::mem::take(&mut notices);
             let outcome = MutexGuard::unlocked(&mut state, || {
                 driver::give(given);
@@ -105,7 +105,8 @@ impl Shared {
                 Ok(None) => {
                     state.input = Some(input);
                     if now >= stalls {
-                        self.end(&mut state, &self.stalled(), &mut notices);
+                        let error = self.stalled(&state);
+                        self.end(&mut state, &error, &mut notices);
                     } else if now >= until {
                         break;
                     }

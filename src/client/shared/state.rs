@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) answered: usize,
     /// When something last arrived, or the oldest call became the oldest.
     pub(super) last_progress: Instant,
+    /// Of the time-outs of the calls since there was last none in flight.
+    pub(super) longest_timeout: Duration,
     /// When the background thread will look at the deadlines, as far as it knows.
     pub(super) next_look: Option<Instant>,
 }
@@ -90,6 +92,7 @@ impl State {
             is_closed: false,
             answered: 0,
             last_progress: Instant::now(),
+            longest_timeout: Duration::ZERO,
             next_look: None,
         }
     }
@@ -149,7 +152,9 @@ impl State {
         self.sealed += (self.output.len() - before) as u64;
         if self.calls.is_empty() {
             self.last_progress = Instant::now();
+            self.longest_timeout = Duration::ZERO;
         }
+        self.longest_timeout = self.longest_timeout.max(time.timeout);
         if let Some(socket) = &mut self.socket {
             socket.link.last_used = Instant::now();
         }

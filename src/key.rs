@@ -131,6 +131,13 @@ impl TryFrom<&[u8]> for Key {
     }
 }
 
+/// A copy, for whoever takes keys by value.
+impl From<&Key> for Key {
+    fn from(key: &Key) -> Self {
+        key.clone()
+    }
+}
+
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         self.expose().ct_eq(other.expose()).into()

@@ -80,7 +80,7 @@
 //! | answering later | [`Response::defer`], [`Reply`], [`NotWanted`] |
 //! | a server that runs: waiting, stopping | [`ServerHandle`], [`Stopper`], [`ShutdownReport`] |
 //! | counters, and their export | [`Stats`], [`Monitor`], [`Metrics`] |
-//! | talking to a server | [`Client`], [`ClientBuilder`], [`ClientRequest`] |
+//! | talking to a server | [`Client`], [`ClientBuilder`], [`ClientRequest`], [`Addresses`] |
 //! | one connection for many threads, and futures | [`SharedClient`], [`Call`], [`Calling`] |
 //! | which sessions are forward-secret | [`ForwardSecrecy`] |
 //! | what went wrong, and when | [`Error`], [`Phase`] |
@@ -112,7 +112,7 @@ mod unwind;
 #[cfg(feature = "r2d2")]
 pub use client::ClientManager;
 pub use client::{
-    Call, Calling, Client, ClientBuilder, ClientRequest, Pipeline, SharedClient, SharedRequest,
+    Addresses, Call, Calling, Client, ClientBuilder, ClientRequest, Pipeline, SharedClient, SharedRequest,
 };
 pub use error::{Error, Phase};
 pub use key::Key;

@@ -1,16 +1,16 @@
 //! The settings of a client.
 
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::addresses::Addresses;
 use super::connection::Connection;
 use super::handle::Client;
+use super::key_source::KeySource;
 use super::settings::Settings;
 use super::shared::{SharedClient, SharedSettings};
 use super::target::{Failures, Target};
-use crate::protocol::{Cipher, MESSAGE_HEADER, SEAL_OVERHEAD};
+use crate::protocol::{MESSAGE_HEADER, SEAL_OVERHEAD};
 use crate::{Error, ForwardSecrecy, Key, Phase};
 
 /// The shortest time between two pings of one client, which are to be worth their processor time.
@@ -21,13 +21,29 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`ClientBuilder::connect`].
-    pub fn connect(addr: impl ToSocketAddrs, key: &Key) -> Result<Self, Error> {
+    pub fn connect(addr: impl Into<Addresses>, key: &Key) -> Result<Self, Error> {
         Self::builder(key).connect(addr)
     }
 
     /// Settings for clients that hold `key`.
     pub fn builder(key: &Key) -> ClientBuilder {
-        ClientBuilder::new(key)
+        ClientBuilder::new(KeySource::Fixed(key.clone()))
+    }
+
+    /// Settings for clients whose key `source` gives, which is asked for each connection: so clients that connect anew follow a
+    /// rotation, as that of a file or a secret store. It is called by the thread that connects; of a shared client that is one in
+    /// the background. Its error is the error of connecting, and nothing was sent then.
+    ///
+    /// ```
+    /// use falcotcp_sync::{Client, Key};
+    ///
+    /// let builder = Client::builder_with_keys(|| Key::load("/run/secrets/falcotcp.key"));
+    /// # let _ = builder;
+    /// ```
+    pub fn builder_with_keys(
+        source: impl Fn() -> Result<Key, Error> + Send + Sync + 'static,
+    ) -> ClientBuilder {
+        ClientBuilder::new(KeySource::Asked(Arc::new(source)))
     }
 }
 
@@ -52,7 +68,7 @@ impl Client {
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder {
-    key: Key,
+    key: KeySource,
     settings: Settings,
     keep_alive: bool,
     keep_alive_interval: Option<Duration>,
@@ -62,9 +78,9 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    fn new(key: &Key) -> Self {
+    fn new(key: KeySource) -> Self {
         Self {
-            key: key.clone(),
+            key,
             settings: Settings {
                 connect_timeout: Duration::from_secs(5),
                 request_timeout: Duration::from_secs(30),
@@ -82,8 +98,8 @@ impl ClientBuilder {
     }
 
     /// How long connecting may take: the TCP connection and the establishment together, and all addresses together. Each
-    /// gets its share, of at least a second, or half of the time that is left if that is shorter. Resolving a name is
-    /// not counted. Default: 5 s.
+    /// gets its share, of at least a second, or half of the time that is left if that is shorter. Resolving a name
+    /// counts as well, though nothing can cut it short. Default: 5 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = timeout;
         self
@@ -180,9 +196,9 @@ impl ClientBuilder {
     /// - [`Error::TimedOut`] in [`Phase::Connect`] or [`Phase::Establishment`].
     /// - [`Error::Io`] in [`Phase::Spawn`]: the thread for [`keep_alive`](Self::keep_alive) could not be started.
     /// - [`Error::Random`]: the operating system gave no random bytes.
-    pub fn connect(&self, addr: impl ToSocketAddrs) -> Result<Client, Error> {
+    pub fn connect(&self, addr: impl Into<Addresses>) -> Result<Client, Error> {
         self.check()?;
-        let target = Target::new(resolve(addr)?, self.failures.clone(), Arc::new(Cipher::new(&self.key)));
+        let target = Target::new(addr.into(), self.failures.clone(), self.key.clone());
         let mut connection = Connection::connect(target, self.settings)?;
         if self.keep_alive {
             connection
@@ -197,9 +213,9 @@ impl ClientBuilder {
     /// # Errors
     /// Those of [`connect`](Self::connect); [`Error::Io`] in [`Phase::Spawn`] when the operating system gives no thread or
     /// descriptors.
-    pub fn connect_shared(&self, addr: impl ToSocketAddrs) -> Result<SharedClient, Error> {
+    pub fn connect_shared(&self, addr: impl Into<Addresses>) -> Result<SharedClient, Error> {
         self.check()?;
-        let target = Target::new(resolve(addr)?, self.failures.clone(), Arc::new(Cipher::new(&self.key)));
+        let target = Target::new(addr.into(), self.failures.clone(), self.key.clone());
         let connection = Connection::connect(target, self.settings)?;
         let settings = SharedSettings {
             max_in_flight: self.max_in_flight,
@@ -242,13 +258,4 @@ impl ClientBuilder {
             None => Ok(()),
         }
     }
-}
-
-pub(super) fn resolve(addr: impl ToSocketAddrs) -> Result<Vec<SocketAddr>, Error> {
-    // Which name it was is known to the caller alone.
-    let unresolved = |source: io::Error| {
-        io::Error::new(source.kind(), format!("the server's address does not resolve: {source}"))
-    };
-    let resolved = addr.to_socket_addrs().map_err(|source| Error::io(Phase::Connect, unresolved(source)))?;
-    Ok(resolved.collect())
 }

@@ -8,15 +8,17 @@
 //! - `handle`: [`Client`] itself, and `pipeline`: many messages in flight;
 //! - `exchange`: a message and its response;
 //! - `reconnect`: a new link when the old one is over, and `keep_alive`: pings while idle;
-//! - `connection`: the link and the buffers; `target`: addresses and the key;
+//! - `connection`: the link and the buffers; `target`: `addresses` and the key, of a `key_source`;
 //! - `link`: a socket and the session over it; `transport`: the socket and its deadlines; `settings`.
 
+mod addresses;
 mod builder;
 mod connection;
 mod exchange;
 mod handle;
 mod in_flight;
 mod keep_alive;
+mod key_source;
 mod link;
 mod pipeline;
 #[cfg(feature = "r2d2")]
@@ -29,6 +31,7 @@ mod target;
 mod transport;
 mod unsent;
 
+pub use addresses::Addresses;
 pub use builder::ClientBuilder;
 pub use handle::Client;
 pub use pipeline::Pipeline;

@@ -1,9 +1,9 @@
 //! Clients for many threads, through `r2d2`.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use super::builder::{ClientBuilder, resolve};
+use super::addresses::Addresses;
+use super::builder::ClientBuilder;
 use super::handle::Client;
 use crate::Error;
 
@@ -37,16 +37,19 @@ const JUST_USED: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct ClientManager {
     builder: ClientBuilder,
-    addrs: Vec<SocketAddr>,
+    addrs: Addresses,
 }
 
 impl ClientManager {
-    /// Connects each client as `builder` says, to the first of `addr`'s addresses that accepts.
+    /// Connects each client as `builder` says, to the first of `addr`'s addresses that accepts. A name is resolved here, so that
+    /// a wrong one is known at once, and anew for each client.
     ///
     /// # Errors
     /// [`Error::Io`] in [`Phase::Connect`](crate::Phase::Connect) when the address does not resolve.
-    pub fn new(builder: ClientBuilder, addr: impl ToSocketAddrs) -> Result<Self, Error> {
-        Ok(Self { builder, addrs: resolve(addr)? })
+    pub fn new(builder: ClientBuilder, addr: impl Into<Addresses>) -> Result<Self, Error> {
+        let addrs = addr.into();
+        addrs.resolve()?;
+        Ok(Self { builder, addrs })
     }
 }
 
@@ -55,7 +58,7 @@ impl r2d2::ManageConnection for ClientManager {
     type Error = Error;
 
     fn connect(&self) -> Result<Client, Error> {
-        self.builder.connect(&self.addrs[..])
+        self.builder.connect(&self.addrs)
     }
 
     fn is_valid(&self, client: &mut Client) -> Result<(), Error> {

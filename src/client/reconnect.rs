@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::mem::discriminant;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::keep_alive;
 use super::link::Link;
 use super::settings::{LOG, Settings};
 use super::target::Target;
-use crate::protocol::later;
+use crate::protocol::{Cipher, later};
 use crate::{Error, Phase};
 
 /// The first pause between two rounds; each further one is twice as long.
@@ -83,6 +84,8 @@ impl Connection {
     /// Connects to the first address that accepts, before the deadline. A time-out is told as `limit`.
     fn try_each_address(&mut self, deadline: Instant, limit: Duration) -> Result<(), Error> {
         let settings = Settings { connect_timeout: limit, ..self.settings };
+        let cipher = self.target.cipher()?;
+        self.target.resolve()?;
         let mut failed = Vec::new();
         let candidates = self.target.candidates();
         for (tried, addr) in candidates.iter().enumerate() {
@@ -93,7 +96,7 @@ impl Connection {
             // Each has its share of the time that is left, so that one that hangs does not use up the others'.
             let share = left / u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
             let time = share.max(SHORTEST_ATTEMPT.min(left / 2)).min(self.settings.connect_timeout);
-            match self.establish(addr, &settings, later(Instant::now(), time)) {
+            match self.establish(addr, &cipher, &settings, later(Instant::now(), time)) {
                 Ok(()) => return Ok(()),
                 Err(error @ Error::Random(_)) => return Err(error),
                 Err(error) => {
@@ -105,11 +108,17 @@ impl Connection {
         Err(all_failed(&failed))
     }
 
-    fn establish(&mut self, addr: &SocketAddr, settings: &Settings, deadline: Instant) -> Result<(), Error> {
+    fn establish(
+        &mut self,
+        addr: &SocketAddr,
+        cipher: &Arc<Cipher>,
+        settings: &Settings,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         self.target.trying(addr);
         self.input.clear();
         self.output.clear();
-        let session = self.target.session(settings, &mut self.output)?;
+        let session = Target::session(cipher, settings, &mut self.output)?;
         let link = Link::establish(addr, session, &self.output, &mut self.input, settings, deadline)?;
         self.link = Some(link);
         self.target.accepted(addr);
@@ -121,8 +130,7 @@ impl Connection {
 /// What happened at all addresses, in one error: the plain one where that says it.
 fn all_failed(failed: &[(SocketAddr, Error)]) -> Error {
     let Some((_, last)) = failed.last() else {
-        let nothing = "the address resolves to no socket address";
-        return Error::io(Phase::Connect, io::Error::new(ErrorKind::InvalidInput, nothing));
+        return Error::io(Phase::Connect, ErrorKind::TimedOut.into());
     };
     let are_alike = failed.iter().all(|(_, error)| discriminant(error) == discriminant(last));
     let (phase, kind) = match last {

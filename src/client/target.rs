@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
+use log::debug;
 use parking_lot::Mutex;
 
-use super::settings::Settings;
+use super::addresses::Addresses;
+use super::key_source::{CurrentKey, KeySource};
+use super::settings::{LOG, Settings};
 use crate::Error;
 use crate::protocol::{Cipher, ClientSession, NonceSequence};
 
@@ -21,9 +24,11 @@ const LONGEST_AVOIDED: Duration = Duration::from_secs(60);
 /// The server's addresses and the key for it.
 #[derive(Debug)]
 pub(super) struct Target {
-    addrs: Vec<SocketAddr>,
+    addresses: Addresses,
+    /// What they were when they last resolved.
+    known: Vec<SocketAddr>,
     failures: Failures,
-    cipher: Arc<Cipher>,
+    key: CurrentKey,
 }
 
 /// The addresses that have failed lately, known to all clients of a builder and its clones.
@@ -38,8 +43,23 @@ struct Failure {
 }
 
 impl Target {
-    pub(super) fn new(addrs: Vec<SocketAddr>, failures: Failures, cipher: Arc<Cipher>) -> Self {
-        Self { addrs, failures, cipher }
+    pub(super) fn new(addresses: Addresses, failures: Failures, key: KeySource) -> Self {
+        Self { addresses, known: Vec::new(), failures, key: CurrentKey::new(key) }
+    }
+
+    /// The key for the next connection.
+    pub(super) fn cipher(&mut self) -> Result<Arc<Cipher>, Error> {
+        self.key.cipher()
+    }
+
+    /// Resolves the addresses anew. Those that are known serve on while that fails.
+    pub(super) fn resolve(&mut self) -> Result<(), Error> {
+        match self.addresses.resolve() {
+            Ok(addrs) => self.known = addrs,
+            Err(error) if self.known.is_empty() => return Err(error),
+            Err(error) => debug!(target: LOG, "connecting to the addresses that are known: {error}"),
+        }
+        Ok(())
     }
 
     /// The addresses to try, in turn: those that have not just failed, or else all of them, the longest ago first.
@@ -48,11 +68,11 @@ impl Target {
         let is_good = |addr: &&SocketAddr| {
             failures.get(addr).is_none_or(|failure| failure.at.elapsed() >= failure.avoided)
         };
-        let good: Vec<SocketAddr> = self.addrs.iter().filter(is_good).copied().collect();
+        let good: Vec<SocketAddr> = self.known.iter().filter(is_good).copied().collect();
         if !good.is_empty() {
             return good;
         }
-        let mut avoided = self.addrs.clone();
+        let mut avoided = self.known.clone();
         avoided.sort_by_key(|addr| failures.get(addr).map(|failure| failure.at));
         avoided
     }
@@ -77,9 +97,13 @@ impl Target {
     }
 
     /// A new session, and its establishment appended to `output`.
-    pub(super) fn session(&self, settings: &Settings, output: &mut Vec<u8>) -> Result<ClientSession, Error> {
+    pub(super) fn session(
+        cipher: &Arc<Cipher>,
+        settings: &Settings,
+        output: &mut Vec<u8>,
+    ) -> Result<ClientSession, Error> {
         let mut session = ClientSession::with_policy(
-            Arc::clone(&self.cipher),
+            Arc::clone(cipher),
             NonceSequence::new()?,
             settings.max_message_size(),
             settings.forward_secrecy,
@@ -99,8 +123,10 @@ mod tests {
     }
 
     fn target(failures: &Failures) -> Target {
-        let cipher = Arc::new(Cipher::new(&Key::from_bytes([1; 32])));
-        Target::new(vec![addr(1), addr(2), addr(3)], failures.clone(), cipher)
+        let key = KeySource::Fixed(Key::from_bytes([1; 32]));
+        let mut target = Target::new([1, 2, 3].map(addr).into(), failures.clone(), key);
+        target.resolve().unwrap();
+        target
     }
 
     #[test]

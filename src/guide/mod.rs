@@ -75,6 +75,7 @@ pub mod errors {}
 /// API: [`ClientBuilder::keep_alive`](crate::ClientBuilder::keep_alive),
 /// [`reconnect`](crate::ClientBuilder::reconnect);
 /// [`Client::request`](crate::Client::request),
+/// [`Addresses`](crate::Addresses),
 /// [`Error::was_sent`](crate::Error::was_sent).
 pub mod reconnecting {}
 

@@ -82,14 +82,14 @@ pub struct ServerBuilder {
 }
 
 impl Server {
-    /// Settings for a server whose clients hold `key`, which is called `default`.
-    pub fn builder(key: Key) -> ServerBuilder {
+    /// Settings for a server whose clients hold `key`, or a copy of `&key`, which is called `default`.
+    pub fn builder(key: impl Into<Key>) -> ServerBuilder {
         Self::builder_with_key("default", key)
     }
 
     /// Settings for a server whose clients hold `key`, which is called `name`.
-    pub fn builder_with_key(name: impl Into<String>, key: Key) -> ServerBuilder {
-        ServerBuilder::new(name.into(), key)
+    pub fn builder_with_key(name: impl Into<String>, key: impl Into<Key>) -> ServerBuilder {
+        ServerBuilder::new(name.into(), key.into())
     }
 
     /// The address that the server listens on, with the port that the operating system chose for port 0.
@@ -135,8 +135,8 @@ impl ServerBuilder {
 
     /// Accepts another key as well, under a name that handlers see. Keys can also be added and withdrawn while the
     /// server runs: [`ServerHandle::keys`]. A key under two names and an empty name are errors. Default: none but the first.
-    pub fn accept_key(mut self, name: impl Into<String>, key: Key) -> Self {
-        self.settings.keys.push((name.into(), key));
+    pub fn accept_key(mut self, name: impl Into<String>, key: impl Into<Key>) -> Self {
+        self.settings.keys.push((name.into(), key.into()));
         self
     }
 

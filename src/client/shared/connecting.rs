@@ -1,6 +1,7 @@
 //! What a shared client has its background thread do: reading where no caller does, deadlines, pings; and how it gets a new
 //! connection, on a thread that lives no longer than that takes, since connecting blocks.
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -120,7 +121,11 @@ impl Shared {
                 deadline.unwrap_or_else(Instant::now)
             };
             let mut notices = Vec::new();
-            let outcome = self.connector.lock().connect_anew(deadline);
+            // The application's sources of keys and addresses may panic.
+            let outcome = contained(|| self.connector.lock().connect_anew(deadline)).unwrap_or_else(|| {
+                let panicked = io::Error::other("the source of keys or of addresses panicked");
+                Err(Error::io(Phase::Connect, panicked))
+            });
             let error = match outcome {
                 Ok(link) => {
                     let mut state = self.state.lock();

@@ -1,0 +1,50 @@
+//! The key of a client: always the same, or asked for at each connection.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::protocol::Cipher;
+use crate::{Error, Key};
+
+/// Where the keys of a client come from.
+#[derive(Clone)]
+pub(super) enum KeySource {
+    Fixed(Key),
+    Asked(Arc<dyn Fn() -> Result<Key, Error> + Send + Sync>),
+}
+
+/// The key of the last connection, expanded.
+#[derive(Debug)]
+pub(super) struct CurrentKey {
+    source: KeySource,
+    last: Option<(Key, Arc<Cipher>)>,
+}
+
+impl CurrentKey {
+    pub(super) fn new(source: KeySource) -> Self {
+        Self { source, last: None }
+    }
+
+    /// The key for the next connection.
+    pub(super) fn cipher(&mut self) -> Result<Arc<Cipher>, Error> {
+        let key = match (&self.source, &self.last) {
+            (KeySource::Fixed(_), Some((_, cipher))) => return Ok(Arc::clone(cipher)),
+            (KeySource::Fixed(key), None) => key.clone(),
+            (KeySource::Asked(ask), _) => ask()?,
+        };
+        match &self.last {
+            Some((last, cipher)) if *last == key => Ok(Arc::clone(cipher)),
+            _ => {
+                let cipher = Arc::new(Cipher::new(&key));
+                self.last = Some((key, Arc::clone(&cipher)));
+                Ok(cipher)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySource(..)")
+    }
+}

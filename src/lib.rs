@@ -97,6 +97,8 @@
 //! - `proxy-protocol`: `ServerBuilder::proxy_protocol_from`, for the true peer behind load balancers.
 
 #![forbid(unsafe_code)]
+// On docs.rs, items say which feature they need.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod client;
 mod error;

@@ -1,14 +1,13 @@
 //! The published Python package `falcotcp` 0.1.1: its client against our server, and our client against its server.
 //!
-//! `FALCOTCP_PYTHON` is the interpreter to use (default: `python3`). Where the package is not installed for it these tests
-//! say so and pass, unless `FALCOTCP_INTEROP` is `required`. The package reads with single `recv` calls, so
-//! messages are small here.
+//! `cargo test --test interop_python -- --ignored`, with `FALCOTCP_PYTHON` as the interpreter that has the package (default:
+//! `python3`). The package reads with single `recv` calls, so messages are small here.
 
 mod common;
 
 use std::env;
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -33,8 +32,9 @@ const SIZES: [usize; 10] = [0, 1, 11, 12, 16, 28, 255, 256, 500, 1_000];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn the_python_client_is_answered_for_messages_of_several_sizes() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = reversing_server();
     let mut client = python.client(&server, &KEY).expect("established");
     for size in SIZES {
@@ -44,8 +44,9 @@ fn the_python_client_is_answered_for_messages_of_several_sizes() {
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn the_python_clients_pings_between_messages_are_counted_and_not_answered() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = reversing_server();
     let mut client = python.client(&server, &KEY).expect("established");
     client.ping();
@@ -59,8 +60,9 @@ fn the_python_clients_pings_between_messages_are_counted_and_not_answered() {
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn several_python_clients_at_once_each_get_their_own_answers() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = reversing_server();
     let mut clients: Vec<_> = (0..4).map(|_| python.client(&server, &KEY).expect("established")).collect();
     for round in 0..5 {
@@ -72,8 +74,9 @@ fn several_python_clients_at_once_each_get_their_own_answers() {
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn a_python_client_with_another_key_is_refused_and_the_next_one_served() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = reversing_server();
     let refused = python.client(&server, &ANOTHER_KEY).err();
     assert_eq!(refused.as_deref(), Some("error AuthenticationError"));
@@ -83,8 +86,9 @@ fn a_python_client_with_another_key_is_refused_and_the_next_one_served() {
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn a_python_client_stays_in_step_after_a_message_whose_handler_panicked() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = server(|message: &[u8]| {
         assert_ne!(message, b"fail", "asked to fail");
         reversed(message)
@@ -96,8 +100,9 @@ fn a_python_client_stays_in_step_after_a_message_whose_handler_panicked() {
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn our_client_is_answered_by_the_python_server_for_messages_of_several_sizes() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = python.server();
     let mut client = server.connect(&KEY).expect("established");
     for size in SIZES {
@@ -107,8 +112,9 @@ fn our_client_is_answered_by_the_python_server_for_messages_of_several_sizes() {
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn our_clients_pings_between_messages_leave_the_python_server_in_step() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = python.server();
     let mut client = server.connect(&KEY).expect("established");
     client.ping().expect("a ping before any message");
@@ -120,16 +126,18 @@ fn our_clients_pings_between_messages_leave_the_python_server_in_step() {
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn our_client_with_another_key_is_refused_by_the_python_server() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = python.server();
     let refused = server.connect(&ANOTHER_KEY);
     assert!(matches!(refused, Err(Error::Refused)), "{refused:?}");
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn a_python_handlers_failure_is_a_rejected_message_after_which_our_client_goes_on() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = python.server();
     let mut client = server.connect(&KEY).expect("established");
     let failed = client.message(b"fail");
@@ -138,8 +146,9 @@ fn a_python_handlers_failure_is_a_rejected_message_after_which_our_client_goes_o
 }
 
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn classic_sessions_work_both_ways_where_no_end_requires_another() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let published = python.server();
     for policy in CLASSIC_TOO {
         let server = builder().forward_secrecy(*policy).bind("127.0.0.1:0").expect("a free port");
@@ -165,8 +174,9 @@ fn classic_sessions_work_both_ways_where_no_end_requires_another() {
 
 #[cfg(feature = "forward-secrecy")]
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn ends_that_require_forward_secrecy_refuse_the_package_and_say_why() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = builder().forward_secrecy(ForwardSecrecy::Require).bind("127.0.0.1:0").expect("a free port");
     let server = server.spawn(reversed).expect("threads");
     assert_eq!(python.client(&server, &KEY).err().as_deref(), Some("error AuthenticationError"));
@@ -179,8 +189,9 @@ fn ends_that_require_forward_secrecy_refuse_the_package_and_say_why() {
 /// The one thread that serves goes over its connections in turn, and waits for each. So when the busy client has
 /// had two answers, the silent one has been waited for in between or before, and sent its empty response.
 #[test]
+#[ignore = "needs the Python package falcotcp 0.1.1"]
 fn our_client_left_idle_by_the_python_server_still_gets_its_own_answers() {
-    let Some(python) = Python::find() else { return };
+    let python = Python::find();
     let server = python.server();
     let mut idle = server.connect(&KEY).expect("established");
     let mut busy = server.connect(&KEY).expect("established");
@@ -204,26 +215,19 @@ struct Python {
 }
 
 impl Python {
-    /// `None`, and a line on standard error, where the package is missing and not required.
-    fn find() -> Option<Self> {
+    fn find() -> Self {
         common::end_if_hung(common::WHOLE_PROGRAM);
         let interpreter = env::var("FALCOTCP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
         let problem = match Command::new(&interpreter).args(["-c", "import falcotcp_py"]).output() {
-            Ok(output) if output.status.success() => return Some(Self { interpreter }),
+            Ok(output) if output.status.success() => return Self { interpreter },
             Ok(output) => String::from_utf8_lossy(&output.stderr).trim_end().to_owned(),
             Err(error) => error.to_string(),
         };
         let problem = problem.lines().last().unwrap_or("it could not import falcotcp_py");
-        let explanation = format!(
+        panic!(
             "the Python package falcotcp 0.1.1 is not usable from {interpreter} ({problem}). To install it: \
              python3 -m venv VENV && VENV/bin/pip install falcotcp==0.1.1, then set FALCOTCP_PYTHON=VENV/bin/python"
         );
-        let required = env::var("FALCOTCP_INTEROP").is_ok_and(|value| value == "required");
-        assert!(!required, "FALCOTCP_INTEROP=required, but {explanation}");
-        let test = thread::current().name().unwrap_or("a test").to_owned();
-        // Past the test harness, which shows only what failing tests print.
-        writeln!(io::stderr().lock(), "SKIPPED: {test}: {explanation}").expect("standard error");
-        None
     }
 
     fn client(&self, server: &ServerHandle, key: &[u8; 32]) -> Result<PythonClient, String> {

@@ -1,11 +1,12 @@
 //! What every client command needs to reach a server: its address, the key, a time-out.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Key};
+use falcotcp_sync::{Addresses, Client, ClientBuilder, Error, ForwardSecrecy, Key};
 
 use crate::failure::Failure;
 use crate::values;
@@ -25,9 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // No doc comment: clap would show it in place of each command's own description.
 #[derive(Args)]
 pub(crate) struct ServerArguments {
-    /// The server's address
+    /// The server's address; several are tried in turn
     #[arg(long, short, value_name = "HOST:PORT", default_value = ADDRESS, value_parser = values::address)]
-    connect: String,
+    connect: Vec<String>,
 
     /// The key file, the same as the server's
     #[arg(long, short, value_name = "FILE", default_value = KEY_FILE)]
@@ -50,25 +51,56 @@ impl ServerArguments {
             .request_timeout(self.timeout)
             .max_message_size(largest)
             .forward_secrecy(self.forward_secrecy);
-        Ok(Clients { addr: self.connect.clone(), builder })
+        Ok(Clients { addrs: self.connect.clone(), builder })
+    }
+
+    pub(crate) fn addrs(&self) -> &[String] {
+        &self.connect
     }
 }
 
 /// Makes clients that are all alike.
 pub(crate) struct Clients {
-    addr: String,
+    addrs: Vec<String>,
     builder: ClientBuilder,
 }
 
 impl Clients {
-    pub(crate) fn connect(&self) -> Result<Client, Failure> {
-        self.builder
-            .connect(&self.addr)
-            .map_err(|error| Failure::because(format_args!("can't connect to {}", self.addr), error))
+    /// The same, which connect anew by themselves.
+    pub(crate) fn reconnecting(self) -> Self {
+        Self { builder: self.builder.reconnect(true), ..self }
     }
 
-    pub(crate) fn addr(&self) -> &str {
-        &self.addr
+    pub(crate) fn connect(&self) -> Result<Client, Failure> {
+        self.connect_from(0)
+    }
+
+    /// Connects to the first address from this one on that accepts.
+    pub(crate) fn connect_from(&self, first: usize) -> Result<Client, Failure> {
+        let mut addrs = self.addrs.clone();
+        addrs.rotate_left(first % self.addrs.len());
+        self.builder
+            .connect(Addresses::from_fn(self.name(), move || resolve(&addrs)))
+            .map_err(|error| Failure::because(format_args!("can't connect to {}", self.name()), error))
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.addrs.join(", ")
+    }
+}
+
+/// What the names resolve to, without those that do not; an error if none does.
+fn resolve(names: &[String]) -> io::Result<Vec<SocketAddr>> {
+    let (mut addrs, mut failed) = (Vec::new(), None);
+    for name in names {
+        match name.to_socket_addrs() {
+            Ok(resolved) => addrs.extend(resolved),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if addrs.is_empty() => Err(error),
+        _ => Ok(addrs),
     }
 }
 

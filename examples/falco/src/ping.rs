@@ -15,7 +15,8 @@ use crate::{signals, values};
 /// Measure round trips, one message after the other
 ///
 /// Each round trip is a message and its response through the server's handler, whatever that answers. Without --count
-/// it goes on until ctrl-c. It fails when any message got no response.
+/// it goes on until ctrl-c. It fails when any message got no response, or another
+/// than --expect.
 #[derive(Args)]
 pub(crate) struct Ping {
     #[command(flatten)]
@@ -32,16 +33,25 @@ pub(crate) struct Ping {
     /// Size of each message; k, m and g are powers of 1024
     #[arg(long, short, value_name = "BYTES", default_value = "32", value_parser = values::bytes)]
     size: usize,
+
+    /// The message itself
+    #[arg(long, short, value_name = "TEXT", conflicts_with = "size")]
+    message: Option<String>,
+
+    /// What each response must be, for health checks: any other counts as none
+    #[arg(long, short, value_name = "TEXT")]
+    expect: Option<String>,
 }
 
 impl Ping {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let clients = self.server.clients(self.size.max(LARGEST))?;
+        let message =
+            self.message.as_ref().map_or_else(|| vec![b'.'; self.size], |text| text.clone().into_bytes());
+        let clients = self.server.clients(message.len().max(LARGEST))?;
         let interrupted = signals::interruption()?;
         let mut link = Link::new(&clients)?;
-        let message = vec![b'.'; self.size];
         let kind = if link.client.is_forward_secret() { "forward-secret" } else { "classic" };
-        say(format_args!("pinging {} with {} bytes, the session is {kind}", clients.addr(), self.size))?;
+        say(format_args!("pinging {} with {} bytes, the session is {kind}", clients.name(), message.len()))?;
 
         let mut round_trips = Vec::new();
         let mut sent = 0;
@@ -49,6 +59,9 @@ impl Ping {
             let began = Instant::now();
             sent += 1;
             match link.round_trip(&message) {
+                Ok(_) if !self.is_expected(&link.response) => {
+                    say(format_args!("{sent}: {} bytes, not what is expected", link.response.len()))?;
+                }
                 Ok(time) => {
                     say(format_args!("{sent}: {} bytes in {time:.1?}", link.response.len()))?;
                     round_trips.push(time);
@@ -64,6 +77,12 @@ impl Ping {
             }
         }
         summarize(sent, round_trips)
+    }
+}
+
+impl Ping {
+    fn is_expected(&self, response: &[u8]) -> bool {
+        self.expect.as_ref().is_none_or(|expected| expected.as_bytes() == response)
     }
 }
 
@@ -108,7 +127,10 @@ fn summarize(sent: u64, mut round_trips: Vec<Duration>) -> Result<(), Failure> {
         say(format_args!("min {min:.1?}, median {:.1?}, max {max:.1?}", median(&round_trips)))?;
     }
     if answered < sent {
-        return Err(Failure::new(format!("{} of {sent} messages got no response", sent - answered)));
+        return Err(Failure::new(format!(
+            "{} of {sent} messages got no response that counts",
+            sent - answered
+        )));
     }
     Ok(())
 }

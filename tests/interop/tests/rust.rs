@@ -1,5 +1,6 @@
 //! The published Rust crate `falcotcp` 0.1.4: its client against our server, and our client against its server.
 
+#[path = "../../common/mod.rs"]
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,11 +15,7 @@ const KEY: [u8; 32] = *b"shared by both ends of the tests";
 const ANOTHER_KEY: [u8; 32] = *b"held by one end only, by mistake";
 
 /// The policies that also take classic sessions.
-const CLASSIC_TOO: &[ForwardSecrecy] = &[
-    ForwardSecrecy::Off,
-    #[cfg(feature = "forward-secrecy")]
-    ForwardSecrecy::Prefer,
-];
+const CLASSIC_TOO: &[ForwardSecrecy] = &[ForwardSecrecy::Off, ForwardSecrecy::Prefer];
 
 /// Around the tag, the nonce, powers of two and usual buffers.
 const SIZES: [usize; 18] = [
@@ -164,8 +161,6 @@ fn the_published_client_gets_a_classic_session_from_servers_that_do_not_require_
         assert_eq!(server.stats().established_classic, 1);
     }
 }
-
-#[cfg(feature = "forward-secrecy")]
 #[test]
 fn the_published_client_is_refused_where_forward_secrecy_is_required() {
     let server = builder().forward_secrecy(ForwardSecrecy::Require).bind("127.0.0.1:0").expect("a free port");
@@ -183,8 +178,6 @@ fn our_client_has_a_classic_session_with_the_published_server_unless_it_requires
         assert_eq!(client.message(b"served").expect("a response"), b"devres");
     }
 }
-
-#[cfg(feature = "forward-secrecy")]
 #[test]
 fn our_client_that_requires_forward_secrecy_says_that_the_published_server_has_none() {
     let refused = our_builder().forward_secrecy(ForwardSecrecy::Require).connect(published_server());

@@ -1,6 +1,6 @@
 //! The protocol core alone: sealing, opening, decoding, and one exchange between both sessions, in memory.
 //!
-//! `cargo bench --bench core`, and with `--features aws-lc-rs` for the other AEAD.
+//! `cargo bench --manifest-path benches/core/Cargo.toml`, and with `--features aws-lc-rs` for the other AEAD.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -52,16 +52,14 @@ pub(crate) fn level(text: &str) -> Result<LevelFilter, String> {
 }
 
 /// The policy that is not named: that of the crate.
-pub(crate) const POLICY: &str = if cfg!(feature = "forward-secrecy") { "prefer" } else { "off" };
+pub(crate) const POLICY: &str = "prefer";
 
 /// Which kinds of sessions there are to be.
 pub(crate) fn forward_secrecy(text: &str) -> Result<ForwardSecrecy, String> {
     match text {
         "off" => Ok(ForwardSecrecy::Off),
-        #[cfg(feature = "forward-secrecy")]
         "prefer" => Ok(ForwardSecrecy::Prefer),
-        #[cfg(feature = "forward-secrecy")]
         "require" => Ok(ForwardSecrecy::Require),
-        _ => Err("needs off, or with the feature forward-secrecy prefer or require".to_owned()),
+        _ => Err("needs off, prefer or require".to_owned()),
     }
 }

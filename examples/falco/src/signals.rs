@@ -1,6 +1,6 @@
 //! SIGINT and SIGTERM: the first one asks a command to come to its end, the second one ends the program at once.
 
-#[path = "../common/stop_signals.rs"]
+#[path = "../../common/stop_signals.rs"]
 mod stop_signals;
 
 use std::sync::mpsc::{self, Receiver};

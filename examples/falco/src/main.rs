@@ -1,6 +1,6 @@
 //! A tool for the shell: makes keys, serves an echo, sends messages, measures round trips and throughput.
 //!
-//! `cargo install --path . --example falco`, then `falco --help`.
+//! `cargo install --path examples/falco`, then `falco --help`.
 
 mod clients;
 mod display;
@@ -14,7 +14,7 @@ mod serve;
 mod signals;
 mod values;
 
-#[path = "../common/stderr_log.rs"]
+#[path = "../../common/stderr_log.rs"]
 mod stderr_log;
 
 use std::io::{self, Write};

@@ -105,16 +105,24 @@ fn refuse_other_kinds(metadata: &Metadata) -> io::Result<()> {
 
 #[cfg(unix)]
 fn refuse_shared_file(metadata: &Metadata, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let mode = metadata.permissions().mode();
-    let others = mode & 0o077;
-    if others == 0 {
+    // The owner of this process, where the system tells it.
+    let user = std::fs::metadata("/proc/self").ok().map(|process| process.uid());
+    if mode & others(metadata.uid(), user) == 0 {
         return Ok(());
     }
     Err(io::Error::new(
         ErrorKind::PermissionDenied,
         format!("others have access to it (mode {:04o}): run `chmod 600 {}`", mode & 0o7777, path.display()),
     ))
+}
+
+/// Which permissions of a file are others'. One that belongs to root may be readable for the group through which another user
+/// reads it: so systemd and Kubernetes give secrets to services.
+#[cfg(unix)]
+fn others(owner: u32, user: Option<u32>) -> u32 {
+    if owner == 0 && user.is_some_and(|user| user != 0) { 0o037 } else { 0o077 }
 }
 
 #[cfg(not(unix))]
@@ -130,3 +138,25 @@ fn owner_only(options: &mut OpenOptions) {
 
 #[cfg(not(unix))]
 fn owner_only(_options: &mut OpenOptions) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_of_root_may_be_read_by_another_users_group() {
+        let is_accepted = |mode, owner, user| mode & others(owner, user) == 0;
+        for (mode, owner, user, expected) in [
+            (0o440, 0, Some(1000), true),
+            (0o640, 0, Some(1000), true),
+            (0o660, 0, Some(1000), false),
+            (0o444, 0, Some(1000), false),
+            (0o640, 1000, Some(1000), false),
+            (0o640, 0, Some(0), false),
+            (0o640, 0, None, false),
+            (0o600, 1000, Some(1000), true),
+        ] {
+            assert_eq!(is_accepted(mode, owner, user), expected, "{mode:o} of {owner} for {user:?}");
+        }
+    }
+}

@@ -43,6 +43,11 @@ fn what_goes_wrong_is_logged_once_with_the_peer_and_without_secrets() {
         .expect("spawning");
     let addr = server.local_addr();
 
+    // A probe, as of Kubernetes, is worth no line that an operator reads.
+    let probe = Peer::connect(addr).stream.local_addr().expect("an address").to_string();
+    eventually("the probe is over", || server.stats().accepted == 1 && server.stats().open == 0);
+    assert!(!lines().iter().any(|(level, _, text)| *level < Level::Debug && text.contains(&probe)));
+
     let mut stranger = Peer::connect(addr);
     stranger.send(&establishment(&Key::from_bytes([1; 32])));
     stranger.assert_closed_in_silence();

@@ -73,6 +73,12 @@ impl From<&str> for Addresses {
     }
 }
 
+impl From<&&str> for Addresses {
+    fn from(addr: &&str) -> Self {
+        Self::from(*addr)
+    }
+}
+
 impl From<String> for Addresses {
     fn from(addr: String) -> Self {
         Self::from(addr.as_str())
@@ -189,6 +195,7 @@ mod tests {
             Addresses::from(&addr),
             Addresses::from(v4),
             Addresses::from(text.as_str()),
+            Addresses::from(&text.as_str()),
             Addresses::from(&text),
             Addresses::from(("127.0.0.1", 7878)),
             Addresses::from(("127.0.0.1".to_owned(), 7878)),

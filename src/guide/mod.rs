@@ -109,6 +109,16 @@ pub mod security {}
 pub mod forward_secrecy {}
 
 #[doc = include_str!("links.txt")]
+#[doc = include_str!("stolen_key.md")]
+///
+/// API: [`ServerKeys`](crate::ServerKeys), [`Client::builder_with_keys`](crate::Client::builder_with_keys).
+pub mod stolen_key {}
+
+#[doc = include_str!("links.txt")]
+#[doc = include_str!("alternatives.md")]
+pub mod alternatives {}
+
+#[doc = include_str!("links.txt")]
 #[doc = include_str!("processes.md")]
 pub mod processes {}
 
@@ -127,11 +137,25 @@ pub mod load_balancers {}
 pub mod stopping {}
 
 #[doc = include_str!("links.txt")]
+#[doc = include_str!("kubernetes.md")]
+pub mod kubernetes {}
+
+#[doc = include_str!("links.txt")]
+#[doc = include_str!("systemd.md")]
+///
+/// API: [`Key::load`](crate::Key::load), [`ServerBuilder::listen`](crate::ServerBuilder::listen).
+pub mod systemd {}
+
+#[doc = include_str!("links.txt")]
 #[doc = include_str!("observing.md")]
 ///
 /// API: [`Stats`](crate::Stats), [`WorkerStats`](crate::WorkerStats), [`Metrics`](crate::Metrics),
 /// [`Monitor`](crate::Monitor).
 pub mod observing {}
+
+#[doc = include_str!("links.txt")]
+#[doc = include_str!("capacity.md")]
+pub mod capacity {}
 
 #[doc = include_str!("links.txt")]
 #[doc = include_str!("performance.md")]

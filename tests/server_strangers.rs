@@ -198,3 +198,31 @@ fn a_flood_is_one_line_of_each_kind_and_a_number() {
     }
     assert!(lines.len() < 30, "{lines:#?}");
 }
+
+#[test]
+fn a_stranger_that_has_sent_something_is_looked_at_before_it_makes_room() {
+    let server = server(1).max_unestablished(1).handshake_timeout(LONG).bind("127.0.0.1:0").expect("binding");
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let server = server
+        .spawn(move |message: &[u8]| {
+            if message == b"hold" {
+                let _ = held.lock().expect("no panic").recv();
+            }
+            message.to_vec()
+        })
+        .expect("spawning");
+    let mut waiting = Peer::establish(server.local_addr());
+    let mut client = Peer::connect(server.local_addr());
+    // While the only worker is held, the client's establishment arrives, and then the next stranger.
+    waiting.send_message(b"hold");
+    eventually("it is held", || server.stats().messages == 1);
+    client.send(&establishment(&key()));
+    let next = Peer::connect(server.local_addr());
+    eventually("the next is there", || server.stats().accepted == 3);
+    release.send(()).expect("it is held");
+    assert_eq!(client.receive(1), [0xFF]);
+    client.assert_served();
+    assert_eq!(server.stats().evicted, 0);
+    drop(next);
+}

@@ -12,6 +12,9 @@ use falcotcp_sync::{Client, ForwardSecrecy, Handler, Request, Response, ServerBu
 
 const LIMIT: Duration = Duration::from_millis(200);
 
+/// A few of these fill what a server reads at once, and each takes its handler a while.
+const LARGE: usize = 16 << 10;
+
 /// Waits in its handler for as long as the test wants, for each message `hold`, and keeps what it saw of the others.
 #[derive(Clone)]
 struct Held {
@@ -26,6 +29,9 @@ impl Handler for Held {
             let _ = self.release.lock().expect("no panic").recv();
             self.gone.lock().expect("no panic").push(request.is_peer_gone());
         } else {
+            if request.message().len() == LARGE {
+                thread::sleep(LIMIT / 40);
+            }
             self.waits.lock().expect("no panic").push(request.waited());
         }
         response.extend_from_slice(request.message());
@@ -96,7 +102,7 @@ fn a_peer_that_always_has_more_to_say_is_not_taken_for_one_that_waits() {
         let begun = Instant::now();
         let mut count = 0;
         while begun.elapsed() < 3 * LIMIT {
-            sender.send_message(b"more");
+            sender.send_message(&[7; LARGE]);
             count += 1;
         }
         sender.send_message(b"the last");

@@ -135,4 +135,32 @@ mod tests {
         mailbox.end_turn();
         assert_eq!((stalled(), stalled()), (0, 0), "none");
     }
+
+    #[test]
+    fn moves_count_once_the_turn_that_they_were_moved_from_is_a_long_one() {
+        let fixture = Fixture::new(2);
+        let pool = &fixture.pool;
+        let held = &pool.workers[0].mailbox;
+        let mut watchdog = Watchdog::new(2);
+        let mut now = Instant::now();
+        let mut ticks = |count: u32| {
+            for _ in 0..count {
+                // A worker that has nothing to do takes what is there.
+                pool.workers[1].mailbox.begin_waiting(|| false);
+                pool.clock.stay_awake();
+                now += TICK;
+                watchdog.tick(pool, now);
+            }
+            std::iter::from_fn(|| pool.take_injected(1)).count()
+        };
+        for (turn, counted) in [(LONG_STALL - 1, 0), (LONG_STALL + 1, 2)] {
+            fixture.admit_readable(0);
+            fixture.admit_readable(0);
+            held.begin_turn();
+            assert_eq!(ticks(turn), 2, "they are moved at once");
+            held.end_turn();
+            ticks(1);
+            assert_eq!(pool.counters.server.redealt.get(), counted, "after {turn} ticks");
+        }
+    }
 }

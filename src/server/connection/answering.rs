@@ -33,6 +33,7 @@ enum Handled {
 }
 
 /// Runs the handler. A panic takes back what it has deferred.
+#[inline]
 fn handle(
     handler: &dyn Handler,
     request: Request<'_>,
@@ -62,6 +63,7 @@ fn handle(
     Answered { by, is_closing }
 }
 
+#[cold]
 fn log_shed(request: &Request<'_>, floods: &Floods, clock: &WatchdogClock, now: Instant) {
     floods.shed.record(now, clock, || {
         let Request { peer, waited, .. } = request;
@@ -71,6 +73,7 @@ fn log_shed(request: &Request<'_>, floods: &Floods, clock: &WatchdogClock, now: 
 
 impl Connection {
     /// Lets the handler answer a message, unless that has waited too long.
+    #[inline]
     pub(super) fn answer_message(&mut self, message: &[u8], scratch: &mut Scratch<'_>) -> Answered {
         let key_name = self.session.key().map_or("", |key| key.name());
         let request = Request {
@@ -103,6 +106,7 @@ impl Connection {
     }
 
     /// Seals the answer to a message behind what is in the output, or queues it behind answers that come later.
+    #[inline]
     fn answer_with(&mut self, writer: ResponseWriter<'_>, handled: &Handled, nonces: &mut NonceSequence) {
         match (handled, &self.outbox) {
             (Handled::Deferred, _) => _ = writer.discard(),

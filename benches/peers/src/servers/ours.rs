@@ -19,7 +19,9 @@ impl Handler for Echo {
 }
 
 pub(super) fn serve(options: &Options, handler: impl Handler) -> Result<()> {
-    let mut builder = Server::builder(Key::from_bytes(SHARED_KEY)).lifetime(LIFETIME);
+    // The driver's forward-secret clients show only with their first messages that they are no strangers.
+    let mut builder =
+        Server::builder(Key::from_bytes(SHARED_KEY)).lifetime(LIFETIME).max_unestablished(65_536);
     if let Some(workers) = options.workers {
         builder = builder.workers(workers);
     }

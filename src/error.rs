@@ -28,6 +28,7 @@ pub enum Error {
     /// [`Rejected`](Self::Rejected). The client stays usable.
     Overloaded,
     /// A time-out ran out. In [`Phase::Send`] and [`Phase::Receive`] the server may have processed the message.
+    #[non_exhaustive]
     TimedOut {
         /// What was going on.
         phase: Phase,
@@ -35,6 +36,7 @@ pub enum Error {
         limit: Duration,
     },
     /// A message or a response is larger than the client's limit.
+    #[non_exhaustive]
     TooLarge {
         /// [`Phase::Send`] for a message, of which nothing was sent, so the client stays usable;
         /// [`Phase::Receive`] for a response, after which the client is closed.
@@ -53,6 +55,7 @@ pub enum Error {
     /// it did not and will not process it (the goodbye of a forward-secret session), so that it can be sent again; with
     /// [`reconnect`](crate::ClientBuilder::reconnect) that is done without asking. In the others the server may have
     /// processed it.
+    #[non_exhaustive]
     ClosedByServer {
         /// What was going on.
         phase: Phase,
@@ -62,6 +65,7 @@ pub enum Error {
     Busy,
     /// What would wait was called on a thread that sees to shared clients, in a callback or a logger, where it would wait for
     /// itself.
+    #[non_exhaustive]
     InCallback {
         /// [`Phase::Receive`] for a call that had been started, and whose answer is now thrown away; otherwise
         /// [`Phase::Idle`].
@@ -73,6 +77,7 @@ pub enum Error {
     /// it.
     ClosedInFlight,
     /// The operating system reported an error.
+    #[non_exhaustive]
     Io {
         /// What was going on.
         phase: Phase,
@@ -80,11 +85,13 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// A key is 64 hexadecimal digits as text, or 32 bytes as they are, and this is neither.
+    #[non_exhaustive]
     InvalidKey {
         /// Bytes that were found.
         length: usize,
     },
     /// A key file could not be used.
+    #[non_exhaustive]
     KeyFile {
         /// Which one.
         path: PathBuf,
@@ -92,6 +99,7 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// A setting has a value that can't work.
+    #[non_exhaustive]
     InvalidSetting {
         /// The builder's setter, or `key name`.
         setting: &'static str,
@@ -99,6 +107,7 @@ pub enum Error {
         requirement: &'static str,
     },
     /// A keyring has a key of this name already.
+    #[non_exhaustive]
     KeyNameTaken {
         /// The name.
         name: String,
@@ -106,6 +115,7 @@ pub enum Error {
     /// The server has ended, so that nothing about it can be changed.
     Stopped,
     /// A keyring has this key already, under another name.
+    #[non_exhaustive]
     KeyTaken {
         /// That other name.
         name: String,
@@ -293,6 +303,14 @@ impl std::error::Error for Error {
             Self::Io { source, .. } | Self::KeyFile { source, .. } | Self::Random(source) => Some(&**source),
             _ => None,
         }
+    }
+}
+
+/// For sources of keys ([`Client::builder_with_keys`](crate::Client::builder_with_keys)) that fail: an error of connecting, in
+/// [`Phase::Connect`].
+impl From<io::Error> for Error {
+    fn from(source: io::Error) -> Self {
+        Self::io(Phase::Connect, source)
     }
 }
 

@@ -84,7 +84,7 @@ fn many_addresses_do_not_leave_the_first_without_the_time_it_takes() {
 fn an_address_where_nobody_listens_is_named() {
     let nobody = nobody();
     let error = Client::connect(nobody, &key()).expect_err("nobody listens");
-    let Error::Io { phase: Phase::Connect, source } = &error else { panic!("{error:?}") };
+    let Error::Io { phase: Phase::Connect, source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused);
     assert!(source.to_string().contains(&nobody.to_string()), "{source}");
     assert!(error.to_string().contains(&nobody.to_string()), "{error}");
@@ -100,7 +100,7 @@ fn each_address_is_told_with_what_happened_there() {
     let addrs = [one, stranger.local_addr(), addr(&silent), other];
     let builder = Client::builder(&key()).connect_timeout(SHORT);
     let error = builder.connect(&addrs[..]).expect_err("none accepts");
-    let Error::Io { phase: Phase::Connect, source } = &error else { panic!("{error:?}") };
+    let Error::Io { phase: Phase::Connect, source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused, "that of the last");
     for addr in addrs {
         assert!(source.to_string().contains(&addr.to_string()), "{source}");
@@ -139,7 +139,7 @@ fn the_limit_that_is_told_is_the_one_that_ran_out() {
         !matches!(outcome, Ok(()) | Err(Error::ClosedByServer { .. }))
     });
     assert!(
-        matches!(outcome, Err(Error::TimedOut { phase: Phase::Establishment, limit }) if limit == SHORT),
+        matches!(outcome, Err(Error::TimedOut { phase: Phase::Establishment, limit, .. }) if limit == SHORT),
         "{outcome:?}"
     );
 }

@@ -113,6 +113,11 @@ fn an_error_of_the_source_is_the_error_of_connecting() {
     assert!(matches!(builder.connect(server.local_addr()), Err(Error::KeyFile { .. })));
     assert_eq!(server.stats().accepted, 0);
 
+    let builder = Client::builder_with_keys(|| Err(io::Error::other("the store is away"))?);
+    let error = builder.connect(server.local_addr()).expect_err("no key");
+    assert_eq!(error.phase(), Some(Phase::Connect));
+    assert!(error.to_string().contains("the store is away"), "{error}");
+
     let asked = AtomicUsize::new(0);
     let builder = Client::builder_with_keys(move || match asked.fetch_add(1, SeqCst) {
         1 => Key::load("/no/such/file"),

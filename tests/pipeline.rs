@@ -62,7 +62,9 @@ fn a_message_over_the_limit_has_its_result_in_its_place() {
     for (message, result) in messages.iter().zip(&results) {
         match result {
             Ok(response) => assert_eq!(response, message),
-            Err(Error::TooLarge { phase: Phase::Send, size: 5, limit: 4 }) => assert_eq!(message.len(), 5),
+            Err(Error::TooLarge { phase: Phase::Send, size: 5, limit: 4, .. }) => {
+                assert_eq!(message.len(), 5);
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -105,7 +107,7 @@ fn results_that_came_before_the_end_of_the_connection_are_given() {
     let messages = [vec![1; 10], vec![2; 10], vec![3; 1001], vec![4; 10]];
     let mut results = Vec::new();
     let outcome = client.pipeline(&messages, |result| results.push(result.map(<[u8]>::to_vec)));
-    assert!(matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Receive })), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Receive, .. })), "{outcome:?}");
     assert!(matches!(results[..], [Ok(_), Ok(_), Err(Error::Rejected)]), "{results:?}");
     assert!(!client.is_open());
 }

@@ -197,7 +197,7 @@ fn one_message_that_is_rejected_or_too_large_does_not_end_it() {
     let mut pipeline = client.pipelined();
     pipeline.send("bad").expect("sent");
     let error = pipeline.send("too large").expect_err("over the limit");
-    assert!(matches!(error, Error::TooLarge { phase: Phase::Send, size: 9, limit: 4 }), "{error}");
+    assert!(matches!(error, Error::TooLarge { phase: Phase::Send, size: 9, limit: 4, .. }), "{error}");
     pipeline.send("good").expect("sent");
     assert!(matches!(pipeline.receive(), Err(Error::Rejected)));
     assert_eq!(pipeline.receive().expect("in order"), Some(&b"good"[..]));
@@ -369,7 +369,7 @@ fn answers_that_had_arrived_are_given_after_a_failure_to_send() {
     assert_eq!(pipeline.receive().expect("an answer"), Some(&b"one"[..]));
     assert_eq!(pipeline.receive().expect("an answer"), Some(&b"two"[..]));
     let error = pipeline.receive().expect_err("the end");
-    assert!(matches!(error, Error::ClosedByServer { phase: Phase::Send }), "{error:?}");
+    assert!(matches!(error, Error::ClosedByServer { phase: Phase::Send, .. }), "{error:?}");
     drop(pipeline);
     assert!(!client.is_open());
 }
@@ -394,7 +394,7 @@ fn a_pipeline_gives_what_had_arrived_when_it_can_not_send() {
         }
     });
     assert!(
-        matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Send | Phase::Receive })),
+        matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Send | Phase::Receive, .. })),
         "{outcome:?}"
     );
     assert_eq!(given, 3);
@@ -470,7 +470,7 @@ fn is_told_as_unsent(policy: ForwardSecrecy) {
         "message"
     });
     let error = client.pipeline(messages, |result| panic!("{result:?}")).expect_err("the end");
-    assert!(matches!(error, Error::ClosedByServer { phase: Phase::Idle }), "{error:?}");
+    assert!(matches!(error, Error::ClosedByServer { phase: Phase::Idle, .. }), "{error:?}");
     assert!(!error.was_sent() && count.load(SeqCst) == 0 && !client.is_open());
 
     // All that was sent is answered.
@@ -494,7 +494,7 @@ fn is_told_as_unsent(policy: ForwardSecrecy) {
             outcome.expect("a new connection");
             assert_eq!(given, 3);
         } else {
-            assert!(matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Idle })), "{outcome:?}");
+            assert!(matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Idle, .. })), "{outcome:?}");
             assert_eq!(given, 2);
         }
     }

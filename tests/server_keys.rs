@@ -57,7 +57,7 @@ fn the_first_key_is_called_default() {
 #[test]
 fn two_keys_of_one_name_are_an_error() {
     let bound = Server::builder(key(1)).accept_key("default", key(2)).bind("127.0.0.1:0").expect("binding");
-    assert!(matches!(bound.spawn(KeyName), Err(Error::KeyNameTaken { name }) if name == "default"));
+    assert!(matches!(bound.spawn(KeyName), Err(Error::KeyNameTaken { name, .. }) if name == "default"));
     let server = server();
     assert!(matches!(server.keys().add("new", &key(3)), Err(Error::KeyNameTaken { .. })));
 }
@@ -65,13 +65,15 @@ fn two_keys_of_one_name_are_an_error() {
 #[test]
 fn one_key_under_two_names_and_an_empty_name_are_errors() {
     let outcome = Server::builder(key(1)).accept_key("again", key(1)).bind("127.0.0.1:0");
-    assert!(matches!(outcome, Err(Error::KeyTaken { ref name }) if name == "default"), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::KeyTaken { ref name, .. }) if name == "default"), "{outcome:?}");
     for builder in [Server::builder_with_key("", key(1)), Server::builder(key(1)).accept_key("", key(2))] {
         let outcome = builder.bind("127.0.0.1:0");
         assert!(matches!(outcome, Err(Error::InvalidSetting { .. })), "{outcome:?}");
     }
     let server = server();
-    assert!(matches!(server.keys().add("again", &key(2)), Err(Error::KeyTaken { name }) if name == "new"));
+    assert!(
+        matches!(server.keys().add("again", &key(2)), Err(Error::KeyTaken { name, .. }) if name == "new")
+    );
     assert!(matches!(server.keys().add("", &key(3)), Err(Error::InvalidSetting { .. })));
     assert_eq!(server.keys().names(), ["old", "new"]);
     // A key that was withdrawn may come back under any name.

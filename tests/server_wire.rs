@@ -366,7 +366,7 @@ fn an_error_of_binding_names_every_address_that_failed() {
         assert!(told.contains(&format!("{addr}: ")), "{told}");
     }
     assert!(
-        matches!(&error, Error::Io { phase: Phase::Bind, source } if source.kind() == ErrorKind::AddrInUse),
+        matches!(&error, Error::Io { phase: Phase::Bind, source, .. } if source.kind() == ErrorKind::AddrInUse),
         "{error:?}"
     );
     // One that is free is enough.

@@ -96,10 +96,13 @@ fn what_is_over_the_limit_is_not_sent_and_a_response_over_it_ends_the_connection
         .expect("spawning");
     let client = builder().max_message_size(100).connect_shared(server.local_addr()).expect("connecting");
     let error = client.message(&[0; 101]).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { phase: Phase::Send, size: 101, limit: 100 }), "{error:?}");
+    assert!(matches!(error, Error::TooLarge { phase: Phase::Send, size: 101, limit: 100, .. }), "{error:?}");
     assert_eq!(client.message(b"12345").expect("a response").len(), 100);
     let error = client.message(b"123456").unwrap_err();
-    assert!(matches!(error, Error::TooLarge { phase: Phase::Receive, size: 120, limit: 100 }), "{error:?}");
+    assert!(
+        matches!(error, Error::TooLarge { phase: Phase::Receive, size: 120, limit: 100, .. }),
+        "{error:?}"
+    );
     assert!(!client.is_open());
     assert!(matches!(client.message(b"1"), Err(Error::Closed)));
 }
@@ -148,10 +151,10 @@ fn waiting_in_a_callback_is_an_error_and_starting_is_not() {
         let _ = sender.send((message, ping, waited, timed, busy));
     });
     let (message, ping, waited, timed, busy) = receiver.recv_timeout(PATIENCE).expect("the callback runs");
-    assert!(matches!(message, Err(Error::InCallback { phase: Phase::Idle })), "{message:?}");
-    assert!(matches!(ping, Err(Error::InCallback { phase: Phase::Idle })), "{ping:?}");
+    assert!(matches!(message, Err(Error::InCallback { phase: Phase::Idle, .. })), "{message:?}");
+    assert!(matches!(ping, Err(Error::InCallback { phase: Phase::Idle, .. })), "{ping:?}");
     let waited = waited.unwrap_err();
-    assert!(matches!(waited, Error::InCallback { phase: Phase::Receive }), "{waited:?}");
+    assert!(matches!(waited, Error::InCallback { phase: Phase::Receive, .. }), "{waited:?}");
     assert!(timed.is_err(), "{timed:?}");
     assert!(matches!(busy, Err(Error::Busy)), "{busy:?}");
     open.send(()).expect("the gate");
@@ -182,7 +185,7 @@ fn a_call_that_ran_out_is_over_for_its_caller_alone() {
     let late = client.start(b"wait").expect("room");
     let begun = Instant::now();
     let error = late.wait().unwrap_err();
-    assert!(matches!(error, Error::TimedOut { phase: Phase::Receive, limit: SHORT }), "{error:?}");
+    assert!(matches!(error, Error::TimedOut { phase: Phase::Receive, limit: SHORT, .. }), "{error:?}");
     assert!(error.was_sent() && begun.elapsed() < PATIENCE / 2);
     let message = client.message(b"wait").unwrap_err();
     assert!(matches!(message, Error::TimedOut { phase: Phase::Receive, .. }), "{message:?}");
@@ -271,7 +274,7 @@ fn a_wait_for_room_counts_towards_the_calls_time_and_sends_nothing() {
         .expect("connecting");
     let first = client.start(b"wait").expect("room");
     let error = client.start(b"never").unwrap_err();
-    assert!(matches!(error, Error::TimedOut { phase: Phase::Idle, limit: SHORT }), "{error:?}");
+    assert!(matches!(error, Error::TimedOut { phase: Phase::Idle, limit: SHORT, .. }), "{error:?}");
     let message = client.message(b"never").unwrap_err();
     assert!(!error.was_sent() && !message.was_sent(), "{message:?}");
     assert!(first.wait().is_err());

@@ -104,7 +104,7 @@ impl<'c> Link<'c> {
         }
         match self.timed(message) {
             // The interval is longer than the server lets a connection live: nothing was sent, and nothing is lost.
-            Err(Error::ClosedByServer { phase: Phase::Idle }) => {
+            Err(Error::ClosedByServer { phase: Phase::Idle, .. }) => {
                 self.client = self.clients.connect()?;
                 Ok(self.timed(message)?)
             }

@@ -82,7 +82,7 @@ pub struct ServerBuilder {
 }
 
 impl Server {
-    /// Settings for a server whose clients hold `key`, or a copy of `&key`, which is called `default`.
+    /// Settings for a server whose clients hold `key`, which is called `default`. A `&key` is copied.
     pub fn builder(key: impl Into<Key>) -> ServerBuilder {
         Self::builder_with_key("default", key)
     }

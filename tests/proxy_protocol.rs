@@ -106,6 +106,16 @@ fn a_balancers_connection_without_a_header_is_refused_in_silence() {
 }
 
 #[test]
+fn a_probe_that_connects_and_closes_with_or_without_a_header_is_no_stranger() {
+    let server = behind(&[LOCALHOST]);
+    for sent in [&b""[..], b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0", HEADER] {
+        Peer::connect(server.local_addr()).send(sent);
+    }
+    eventually("all came and went", || server.stats().accepted == 3 && server.stats().open == 0);
+    assert_eq!(server.stats().unauthenticated, 0);
+}
+
+#[test]
 fn half_a_header_ends_at_the_deadline_of_the_establishment() {
     let server = server_behind(&[LOCALHOST], Duration::from_millis(500));
     let mut peer = Peer::connect(server.local_addr());

@@ -116,6 +116,7 @@ pub mod stolen_key {}
 
 #[doc = include_str!("links.txt")]
 #[doc = include_str!("alternatives.md")]
+#[allow(clippy::doc_markdown, reason = "a name is no code")]
 pub mod alternatives {}
 
 #[doc = include_str!("links.txt")]

@@ -1,6 +1,8 @@
 //! Strangers, who hold no key, take no place of those who do, and fill no log.
 
 mod common;
+#[path = "common/hold.rs"]
+mod hold;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{Peer, echo_server, establishment, eventually, key, server};
 use falcotcp_sync::{Client, Error, Key};
+use hold::Hold;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// The lines at level `warn` and above.
@@ -71,27 +74,16 @@ fn the_oldest_stranger_makes_room_for_the_next_and_no_other() {
 
 #[test]
 fn one_whose_worker_is_at_a_long_handler_makes_room_as_well() {
-    let server = server(2).max_unestablished(2).handshake_timeout(LONG).bind("127.0.0.1:0").expect("binding");
-    let (release, held) = std::sync::mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
-    let server = server
-        .spawn(move |message: &[u8]| {
-            if message == b"hold" {
-                let _ = held.lock().expect("no panic").recv();
-            }
-            message.to_vec()
-        })
-        .expect("spawning");
+    let hold = Hold::default();
+    let server = hold.spawn(server(2).max_unestablished(2).handshake_timeout(LONG));
     let mut waiting = Peer::establish(server.local_addr());
-    waiting.send_message(b"hold");
-    eventually("it is held", || server.stats().messages == 1);
+    hold.hold(&mut waiting);
     // Some of them at the worker that is held.
     let silent: Vec<_> = (0..12).map(|_| Peer::connect(server.local_addr())).collect();
     eventually("the oldest ones made room", || server.stats().evicted == 10);
     eventually("their sockets are closed", || server.stats().open == 3);
     drop(silent);
-    release.send(()).expect("it is held");
-    assert_eq!(waiting.response().as_deref(), Some(&b"hold"[..]));
+    hold.release(&mut waiting);
 }
 
 /// So many sockets that say nothing, or too little, or nonsense, are opened anew as soon as they are closed.
@@ -201,26 +193,16 @@ fn a_flood_is_one_line_of_each_kind_and_a_number() {
 
 #[test]
 fn a_stranger_that_has_sent_something_is_looked_at_before_it_makes_room() {
-    let server = server(1).max_unestablished(1).handshake_timeout(LONG).bind("127.0.0.1:0").expect("binding");
-    let (release, held) = std::sync::mpsc::channel::<()>();
-    let held = Mutex::new(held);
-    let server = server
-        .spawn(move |message: &[u8]| {
-            if message == b"hold" {
-                let _ = held.lock().expect("no panic").recv();
-            }
-            message.to_vec()
-        })
-        .expect("spawning");
+    let hold = Hold::default();
+    let server = hold.spawn(server(1).max_unestablished(1).handshake_timeout(LONG));
     let mut waiting = Peer::establish(server.local_addr());
     let mut client = Peer::connect(server.local_addr());
     // While the only worker is held, the client's establishment arrives, and then the next stranger.
-    waiting.send_message(b"hold");
-    eventually("it is held", || server.stats().messages == 1);
+    hold.hold(&mut waiting);
     client.send(&establishment(&key()));
     let next = Peer::connect(server.local_addr());
     eventually("the next is there", || server.stats().accepted == 3);
-    release.send(()).expect("it is held");
+    hold.release(&mut waiting);
     assert_eq!(client.receive(1), [0xFF]);
     client.assert_served();
     assert_eq!(server.stats().evicted, 0);

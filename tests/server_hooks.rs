@@ -133,7 +133,7 @@ fn hooks_that_panic_are_contained() {
     drop(peer);
     eventually("its end is told", || hooks.reasons() == [EndReason::Peer]);
     Peer::establish(server.local_addr()).assert_served();
-    assert_eq!(server.stats().panics, 1);
+    assert_eq!(server.stats().panics, 2);
     assert_eq!(server.shutdown(PATIENCE).expect("a report").cut, 0);
 }
 

@@ -80,11 +80,12 @@ fn whatever_is_still_held_the_handler_is_dropped_and_every_descriptor_given_back
     drop(replies);
 
     let Started { server, replies, dropped, mut peer } = start();
-    let (stopper, keys) = (server.stopper(), server.keys());
+    let (stopper, keys, monitor) = (server.stopper(), server.keys(), server.monitor());
     peer.send_message(b"stop");
-    server.wait().expect("a report");
+    let report = server.wait().expect("a report");
     drop(peer);
     assert_eq!((dropped.load(SeqCst), descriptors()), (1, before), "stopped by its handler");
+    assert_eq!((report.stats.messages, monitor.stats()), (2, report.stats));
     stopper.stop();
     assert!(keys.names().is_empty());
     drop(replies);

@@ -31,11 +31,10 @@ pub(crate) fn run() -> Result<(), Failure> {
     let server = replace(server, &key, store, &mut client)?;
     connect_as_classic(&addr, &key)?;
 
-    let stats = server.stats();
     let report = server.shutdown(DRAIN)?;
     say(&format!(
         "\nThe second server has stopped: {} connections, {} messages, {} connections cut.",
-        stats.accepted, stats.messages, report.cut
+        report.stats.accepted, report.stats.messages, report.cut
     ))
 }
 

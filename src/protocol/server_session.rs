@@ -381,7 +381,11 @@ impl ServerSession {
 
     /// Whether [`goodbye`](Self::goodbye) has something to say.
     pub(crate) fn says_goodbye(&self) -> bool {
-        self.is_forward_secret() && self.is_established()
+        match &self.state {
+            #[cfg(feature = "forward-secrecy")]
+            State::ForwardSecret(session) => session.frames.says_goodbye(),
+            _ => false,
+        }
     }
 
     pub(crate) fn has_said_goodbye(&self) -> bool {

@@ -38,21 +38,24 @@ use crate::protocol::ResponseWriter;
 ///
 /// # Panics
 /// A handler that panics gives the empty response, which the client sees as [`Error::Rejected`](crate::Error::Rejected);
-/// the connection, its worker and every other connection go on. A panic in the other two methods is logged, and that is
-/// all. That needs the default `panic = "unwind"`.
+/// the connection, its worker and every other connection go on. A panic in the other two methods is logged and counted,
+/// and that is all. That needs the default `panic = "unwind"`.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. What `response` holds at the end is sent, also when that is nothing.
     fn handle(&self, request: Request<'_>, response: &mut Response<'_>);
 
     /// A client has connected and shown that it holds a key, and no message of it has been handled yet. A forward-secret
-    /// session comes here with its first frame: until then it may be a recording.
+    /// session comes here with its first frame: until then it may be a recording. A classic one comes here with its
+    /// establishment, which may be one even so.
     fn established(&self, connection: ConnectionInfo<'_>) {
         let _ = connection;
     }
 
     /// A connection that was [`established`](Self::established) is over: its last message has been handled, though what was
-    /// deferred may still be worked on. Once for each, whatever happened, so that what was kept for it can be freed; called
-    /// by any of the server's threads, also by the one that accepts, so it must not take long.
+    /// deferred may still be worked on. Once for each, whatever happened, so that what was kept for it can be freed.
+    ///
+    /// Called by any of the server's threads, also by the one that accepts, so it must not take long; and by whoever
+    /// [withdraws a key](crate::ServerKeys::withdraw), who must not hold a lock then that this takes.
     fn ended(&self, connection: ConnectionId, reason: EndReason) {
         let _ = (connection, reason);
     }

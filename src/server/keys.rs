@@ -56,7 +56,8 @@ impl ServerKeys {
     /// Accepts the key of this name no more and closes the connections that live under it; `false` when there is no
     /// such key.
     ///
-    /// A message that a handler is answering still gets its response; no further one is handled.
+    /// A message that a handler is answering still gets its response; no further one is handled. This thread may be the one
+    /// that tells the handler of connections' ends ([`Handler::ended`](crate::Handler::ended)): hold no lock that it takes there.
     pub fn withdraw(&self, name: &str) -> bool {
         let Some(pool) = self.pool.upgrade() else { return false };
         let found = pool.keyring.withdraw(name);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::stats::Stats;
+use super::stats::{Stats, WorkerStats};
 
 /// All numbers of [`Stats`], each with a name and a text. `Display` is the text format of Prometheus:
 ///
@@ -45,188 +45,87 @@ pub enum MetricKind {
     Gauge,
 }
 
+/// Takes a struct of counters apart, field by field so that none can be forgotten, and names each: one a line.
+macro_rules! metrics {
+    ($counters:ident of $worker:expr => $type:ident { $($field:ident: $kind:ident, $name:literal, $help:literal;)* }) => {{
+        let $type { $($field),* } = $counters;
+        [$(Metric { name: $name, help: $help, kind: MetricKind::$kind, value: $field.number(), worker: $worker }),*]
+    }};
+}
+
 impl Stats {
     /// All of them with their names, for an exporter.
-    #[expect(clippy::too_many_lines, reason = "one list")]
     pub fn metrics(&self) -> Metrics {
-        use MetricKind::{Counter, Gauge};
-        // Every field by its name, so that none can be forgotten.
-        let Self {
-            open,
-            unestablished,
-            accepted,
-            refused,
-            evicted,
-            unauthenticated,
-            established_classic,
-            established_forward_secret,
-            expired,
-            cut,
-            redealt,
-            withdrawn,
-            messages,
-            rejected,
-            shed,
-            pings,
-            panics,
-            deferred_now,
-            deferred,
-            bytes_in,
-            bytes_out,
-            workers_busy,
-            waiting,
-            oldest_wait,
-            ref workers,
-        } = *self;
-        let mut metrics = Metrics(Vec::new());
-        for (name, kind, value, help) in [
-            (
-                "falcotcp_connections_open",
-                Gauge,
-                float(open),
-                "Connections that are open, established or not.",
-            ),
-            (
-                "falcotcp_connections_unestablished",
-                Gauge,
-                float(unestablished),
-                "Open ones that are not established.",
-            ),
-            (
-                "falcotcp_connections_accepted_total",
-                Counter,
-                count(accepted),
-                "Connections that were accepted.",
-            ),
-            (
-                "falcotcp_connections_refused_total",
-                Counter,
-                count(refused),
-                "Connections of peers with a key for which there was no place.",
-            ),
-            (
-                "falcotcp_connections_evicted_total",
-                Counter,
-                count(evicted),
-                "Connections that were not established and made room.",
-            ),
-            (
-                "falcotcp_connections_unauthenticated_total",
-                Counter,
-                count(unauthenticated),
-                "Connections that were closed since something did not open.",
-            ),
-            (
-                "falcotcp_sessions_classic_total",
-                Counter,
-                count(established_classic),
-                "Classic sessions that were established.",
-            ),
-            (
-                "falcotcp_sessions_forward_secret_total",
-                Counter,
-                count(established_forward_secret),
-                "Forward-secret sessions that were established.",
-            ),
-            (
-                "falcotcp_connections_expired_total",
-                Counter,
-                count(expired),
-                "Connections that were closed at a deadline.",
-            ),
-            (
-                "falcotcp_connections_cut_total",
-                Counter,
-                count(cut),
-                "Connections that a stop cut before they had finished.",
-            ),
-            (
-                "falcotcp_connections_withdrawn_total",
-                Counter,
-                count(withdrawn),
-                "Connections whose key was withdrawn.",
-            ),
-            (
-                "falcotcp_connections_redealt_total",
-                Counter,
-                count(redealt),
-                "Moves of connections away from workers that were held up.",
-            ),
-            (
-                "falcotcp_connections_waiting",
-                Gauge,
-                float(waiting),
-                "Connections that have something to do and wait for a worker.",
-            ),
-            (
-                "falcotcp_oldest_wait_seconds",
-                Gauge,
-                oldest_wait.as_ref().map_or(0.0, Duration::as_secs_f64),
-                "How long the next of them has waited.",
-            ),
-            (
-                "falcotcp_messages_total",
-                Counter,
-                count(messages),
-                "Messages that were handed to the handler.",
-            ),
-            (
-                "falcotcp_messages_rejected_total",
-                Counter,
-                count(rejected),
-                "Messages that were rejected as damaged or too large.",
-            ),
-            ("falcotcp_messages_shed_total", Counter, count(shed), "Messages that had waited too long."),
-            ("falcotcp_handler_panics_total", Counter, count(panics), "Handlers that panicked."),
-            ("falcotcp_pings_total", Counter, count(pings), "Pings."),
-            (
-                "falcotcp_answers_deferred_total",
-                Counter,
-                count(deferred),
-                "Messages whose answer was to come later.",
-            ),
-            (
-                "falcotcp_answers_outstanding",
-                Gauge,
-                float(deferred_now),
-                "Answers that are to come later and have not.",
-            ),
-            ("falcotcp_received_bytes_total", Counter, count(bytes_in), "Bytes read from sockets."),
-            ("falcotcp_sent_bytes_total", Counter, count(bytes_out), "Bytes written to sockets."),
-            ("falcotcp_workers", Gauge, float(workers.len()), "Workers."),
-            ("falcotcp_workers_busy", Gauge, float(workers_busy), "Workers that are at a turn."),
-        ] {
-            metrics.0.push(Metric { name, help, kind, value, worker: None });
-        }
-        for (worker, own) in workers.iter().enumerate() {
-            metrics.0.push(Metric {
-                name: "falcotcp_worker_connections",
-                help: "Connections that a worker owns.",
-                kind: Gauge,
-                value: float(own.connections),
-                worker: Some(worker),
-            });
-        }
-        for (worker, own) in workers.iter().enumerate() {
-            metrics.0.push(Metric {
-                name: "falcotcp_worker_messages_total",
-                help: "Messages that a worker handed to the handler.",
-                kind: Counter,
-                value: count(own.messages),
-                worker: Some(worker),
-            });
-        }
-        metrics
+        let all = metrics!(self of None => Stats {
+            open: Gauge, "falcotcp_connections_open", "Connections that are open, established or not.";
+            unestablished: Gauge, "falcotcp_connections_unestablished", "Open ones that are not established.";
+            accepted: Counter, "falcotcp_connections_accepted_total", "Connections that were accepted.";
+            refused: Counter, "falcotcp_connections_refused_total", "Connections of peers with a key for which there was no place.";
+            evicted: Counter, "falcotcp_connections_evicted_total", "Connections that were not established and made room.";
+            unauthenticated: Counter, "falcotcp_connections_unauthenticated_total", "Connections that were closed since something did not open.";
+            established_classic: Counter, "falcotcp_sessions_classic_total", "Classic sessions that were established.";
+            established_forward_secret: Counter, "falcotcp_sessions_forward_secret_total", "Forward-secret sessions that were established.";
+            expired: Counter, "falcotcp_connections_expired_total", "Connections that were closed at a deadline.";
+            cut: Counter, "falcotcp_connections_cut_total", "Connections that a stop cut before they had finished.";
+            withdrawn: Counter, "falcotcp_connections_withdrawn_total", "Connections whose key was withdrawn.";
+            redealt: Counter, "falcotcp_connections_redealt_total", "Moves of connections away from workers that were held up.";
+            waiting: Gauge, "falcotcp_connections_waiting", "Connections that have something to do and wait for a worker.";
+            oldest_wait: Gauge, "falcotcp_oldest_wait_seconds", "How long the next of them has waited.";
+            messages: Counter, "falcotcp_messages_total", "Messages that were handed to the handler.";
+            rejected: Counter, "falcotcp_messages_rejected_total", "Messages that were rejected as damaged or too large.";
+            shed: Counter, "falcotcp_messages_shed_total", "Messages that had waited too long.";
+            panics: Counter, "falcotcp_handler_panics_total", "Panics of the handler.";
+            pings: Counter, "falcotcp_pings_total", "Pings.";
+            deferred: Counter, "falcotcp_answers_deferred_total", "Messages whose answer was to come later.";
+            deferred_now: Gauge, "falcotcp_answers_outstanding", "Answers that are to come later and have not.";
+            bytes_in: Counter, "falcotcp_received_bytes_total", "Bytes read from sockets.";
+            bytes_out: Counter, "falcotcp_sent_bytes_total", "Bytes written to sockets.";
+            workers: Gauge, "falcotcp_workers", "Workers.";
+            workers_busy: Gauge, "falcotcp_workers_busy", "Workers that are at a turn.";
+        });
+        let workers = self.workers.iter().enumerate().map(|(worker, own)| {
+            metrics!(own of Some(worker) => WorkerStats {
+                connections: Gauge, "falcotcp_worker_connections", "Connections that a worker owns.";
+                messages: Counter, "falcotcp_worker_messages_total", "Messages that a worker handed to the handler.";
+            })
+        });
+        let mut workers: Vec<_> = workers.flatten().collect();
+        // Stable, so that those of one name are together and in the workers' order.
+        workers.sort_by_key(|metric| metric.name);
+        Metrics(all.into_iter().chain(workers).collect())
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "exporters want floating point, exact up to 2^53")]
-fn count(number: u64) -> f64 {
-    number as f64
+/// What a field of [`Stats`] is as a number.
+trait Number {
+    fn number(&self) -> f64;
 }
 
-fn float(number: usize) -> f64 {
-    count(number as u64)
+impl Number for u64 {
+    #[expect(clippy::cast_precision_loss, reason = "exporters want floating point, exact up to 2^53")]
+    fn number(&self) -> f64 {
+        *self as f64
+    }
+}
+
+impl Number for usize {
+    fn number(&self) -> f64 {
+        (*self as u64).number()
+    }
+}
+
+/// Seconds; none is none at all.
+impl Number for Option<Duration> {
+    fn number(&self) -> f64 {
+        self.as_ref().map_or(0.0, Duration::as_secs_f64)
+    }
+}
+
+/// How many there are.
+impl<T> Number for Vec<T> {
+    fn number(&self) -> f64 {
+        self.len().number()
+    }
 }
 
 impl Metrics {
@@ -286,7 +185,6 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::WorkerStats;
 
     #[test]
     fn the_page_is_what_prometheus_reads() {
@@ -329,6 +227,8 @@ mod tests {
     fn metrics_are_iterated_with_names_of_their_own() {
         let metrics = Stats::default().metrics();
         let names: HashSet<_> = metrics.iter().map(|metric| metric.name).collect();
+        // Nothing that the text format would have to escape.
+        assert!(metrics.iter().all(|metric| !metric.help.contains(['\\', '\n'])));
         assert_eq!(names.len(), metrics.into_iter().count());
     }
 }

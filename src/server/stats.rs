@@ -47,7 +47,7 @@ pub struct Stats {
     pub shed: u64,
     /// Pings.
     pub pings: u64,
-    /// Handlers that panicked.
+    /// Panics of the handler, also where it is told that a connection begins or ends.
     pub panics: u64,
     /// Answers that are outstanding now, of those that come later ([`Response::defer`](crate::Response::defer)).
     pub deferred_now: usize,
@@ -92,6 +92,7 @@ impl Stats {
             cut: server.cut.get(),
             redealt: server.redealt.get(),
             withdrawn: server.withdrawn.get(),
+            panics: server.panics.get(),
             ..Self::default()
         };
         for (index, worker) in workers.iter().enumerate() {

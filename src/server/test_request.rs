@@ -60,7 +60,8 @@ pub enum TestAnswer {
     Closing(Box<TestAnswer>),
 }
 
-/// An answer that comes later, as the client waits for it.
+/// An answer that comes later, as the client waits for it. Dropping it is a client that has gone: the
+/// [`Reply`](crate::Reply) is not wanted any more.
 pub struct TestReply {
     outbox: Arc<Outbox>,
     arrival: Arc<Arrival>,
@@ -171,6 +172,12 @@ impl TestReply {
     }
 }
 
+impl Drop for TestReply {
+    fn drop(&mut self) {
+        self.outbox.close();
+    }
+}
+
 impl fmt::Debug for TestReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TestReply(..)")
@@ -256,6 +263,11 @@ mod tests {
         let TestAnswer::Deferred(dropped) = send("d") else { panic!("it is deferred") };
         told.0.lock().clear();
         assert_eq!(dropped.wait(LONG).expect("an answer"), TestAnswer::Rejected);
+        let TestAnswer::Deferred(gone) = send("d") else { panic!("it is deferred") };
+        let reply = told.0.lock().pop().expect("a reply");
+        assert!(reply.is_wanted());
+        drop(gone);
+        assert!(!reply.is_wanted());
     }
 
     #[test]

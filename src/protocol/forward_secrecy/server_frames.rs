@@ -117,7 +117,7 @@ impl ServerFrames {
     /// Rejects what is unanswered and says goodbye, unless the client has not proven itself, or a frame was bad. It
     /// is the last frame: drop the keys behind it.
     pub(in crate::protocol) fn goodbye(&mut self, output: &mut Vec<u8>) {
-        if matches!(self.stage, Stage::Unproven | Stage::Failed) {
+        if !self.says_goodbye() {
             return;
         }
         while self.reject(RejectionReason::NotGiven, output) {}
@@ -127,6 +127,11 @@ impl ServerFrames {
     /// Whether the client has shown that it holds the session's keys, and nothing has ended the session since.
     pub(in crate::protocol) fn is_established(&self) -> bool {
         self.stage == Stage::Proven
+    }
+
+    /// Whether [`goodbye`](Self::goodbye) has something to say.
+    pub(in crate::protocol) fn says_goodbye(&self) -> bool {
+        !matches!(self.stage, Stage::Unproven | Stage::Failed)
     }
 
     /// Whether no frame of the client has opened, so that the establishment may be a replay.

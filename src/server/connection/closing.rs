@@ -67,7 +67,7 @@ impl Connection {
     /// if the session has nothing to say, or the peer does not read. Answers that are outstanding are not waited for: their
     /// messages are rejected.
     pub(in crate::server) fn say_goodbye(&mut self, end: End, counters: &ServerCounters) -> bool {
-        if !self.session.says_goodbye() || self.is_ending() {
+        if !self.session.says_goodbye() {
             return false;
         }
         self.close_outbox();

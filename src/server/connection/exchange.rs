@@ -211,18 +211,22 @@ impl Connection {
         let Scratch { counters, handler, .. } = scratch;
         self.load.establish(self.peer.ip())?;
         let is_forward_secret = self.session.is_forward_secret();
+        let key_name = self.session.key().map_or("", |key| key.name());
+        let info = ConnectionInfo { id: self.id(), peer: self.peer, key_name, is_forward_secret };
+        let (sessions, kind) = if is_forward_secret {
+            (&counters.forward_secret, ", forward-secret")
+        } else {
+            (&counters.classic, "")
+        };
+        sessions.add(1);
+        // From its place on its end is told, so nothing that may panic comes before this.
+        let is_told = contained(|| handler.established(info)).is_some();
         if is_forward_secret {
             // It was not to wait for this for ever, if the server stops.
             self.ends = None;
-            counters.forward_secret.add(1);
-            debug!(target: LOG, "{}: established, forward-secret", self.peer);
-        } else {
-            counters.classic.add(1);
-            debug!(target: LOG, "{}: established", self.peer);
         }
-        let key_name = self.session.key().map_or("", |key| key.name());
-        let info = ConnectionInfo { id: self.id(), peer: self.peer, key_name, is_forward_secret };
-        if contained(|| handler.established(info)).is_none() {
+        debug!(target: LOG, "{}: established{kind}", self.peer);
+        if !is_told {
             counters.panics.add(1);
             error!(target: LOG, "{}: the handler panicked when it was established", self.peer);
         }

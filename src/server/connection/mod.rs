@@ -291,9 +291,13 @@ impl Connection {
         self.load.end_for(self.ending.unwrap_or(end));
     }
 
-    /// Why it is over when this ends it: for the reason for which it began to end, if it did.
+    /// What it counts as when this ends it: the reason for which it began to end, if it did and was not cut at that. One that
+    /// was unproven at a stop has nothing to be cut.
     pub(super) fn end(&self, now: End) -> End {
-        self.ending.unwrap_or(now)
+        match self.ending {
+            Some(ending) if now != End::Cut || ending == End::Drained => ending,
+            _ => now,
+        }
     }
 
     /// What a stop makes of it when the time for draining is over.

@@ -16,18 +16,23 @@ pub(in crate::server) struct Counters {
     pub(in crate::server) awaited: Arc<Gauge>,
     /// What the moments in the workers' counters count from.
     pub(in crate::server) begun: Instant,
-    pub(in crate::server) server: ServerCounters,
+    pub(in crate::server) server: Arc<ServerCounters>,
     pub(in crate::server) workers: Box<[WorkerCounters]>,
 }
 
 impl Counters {
     /// `hook` is told of the ends of connections.
-    pub(in crate::server) fn new(workers: usize, limits: AdmissionLimits, hook: EndHook) -> Self {
+    pub(in crate::server) fn new(
+        workers: usize,
+        limits: AdmissionLimits,
+        hook: EndHook,
+        server: Arc<ServerCounters>,
+    ) -> Self {
         Self {
             loads: Arc::new(Loads::new(workers, limits, hook)),
             awaited: Arc::default(),
             begun: Instant::now(),
-            server: ServerCounters::default(),
+            server,
             workers: (0..workers).map(|_| WorkerCounters::default()).collect(),
         }
     }
@@ -44,6 +49,8 @@ pub(in crate::server) struct ServerCounters {
     pub(in crate::server) cut: Counter,
     pub(in crate::server) redealt: Counter,
     pub(in crate::server) withdrawn: Counter,
+    /// Panics where the handler is told of an end.
+    pub(in crate::server) panics: Counter,
 }
 
 impl ServerCounters {

@@ -12,6 +12,7 @@ use super::{Delivery, Pool, Remote};
 use crate::keyring::Keyring;
 use crate::protocol::SessionSettings;
 use crate::server::connection::{Connection, DeferralLimits};
+use crate::server::handler::Handler;
 use crate::server::shared::{AdmissionLimits, LoadGuard, Waker};
 
 pub(in crate::server) struct Fixture {
@@ -25,13 +26,16 @@ pub(in crate::server) struct Fixture {
 
 impl Fixture {
     pub(in crate::server) fn new(workers: usize) -> Self {
+        Self::with_handler(workers, Arc::new(|message: &[u8]| message.to_vec()))
+    }
+
+    pub(in crate::server) fn with_handler(workers: usize, handler: Arc<dyn Handler>) -> Self {
         let acceptor = Poll::new().expect("a poll");
         let waker = Waker::new(mio::Waker::new(acceptor.registry(), Token(0)).expect("a waker"));
         let admission = AdmissionLimits::default();
-        let echo = |message: &[u8]| message.to_vec();
         let pool = Pool::new(
             workers,
-            (Arc::new(echo), None),
+            (handler, None),
             admission,
             DeferralLimits::default(),
             Arc::new(Keyring::new()),
@@ -54,7 +58,8 @@ impl Fixture {
         let (stream, peer) = self.listener.accept().expect("accepting");
         stream.set_nonblocking(true).expect("a socket");
         let session = (Arc::new(SessionSettings::default()), Arc::clone(&self.pool.keyring));
-        let (load, _) = LoadGuard::new(&self.pool.counters.loads, peers.len() as u64, worker);
+        let (mut load, _) = LoadGuard::new(&self.pool.counters.loads, peers.len() as u64, worker);
+        load.establish(peer.ip()).expect("a place");
         let stream = mio::net::TcpStream::from_std(stream);
         let connection = Connection::new(stream, peer, session, load, Instant::now());
         let Remote { table, mailbox } = &self.pool.workers[worker];

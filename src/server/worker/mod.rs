@@ -131,8 +131,11 @@ impl Worker<'_> {
         }
         let messages = &self.pool.counters.workers[self.index].messages;
         let messages_before = messages.get();
-        let next = self
-            .unlocked(table, |worker| connection.serve(&mut worker.scratch, &mut worker.input, token, since));
+        // A panic drops the connection in there, so that its end is not told under the lock.
+        let (next, mut connection) = self.unlocked(table, move |worker| {
+            let next = connection.serve(&mut worker.scratch, &mut worker.input, token, since);
+            (next, connection)
+        });
         let is_overdue = connection.is_over(self.scratch.now);
         let is_arrived_read = next == Next::Wait || connection.is_arrived_read();
         let at_once = Some(self.scratch.now);

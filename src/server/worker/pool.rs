@@ -20,7 +20,8 @@ use crate::server::connection::{Connection, DeferralLimits, Ended};
 use crate::server::connection_info::{ConnectionId, EndReason};
 use crate::server::handler::Handler;
 use crate::server::shared::{
-    AdmissionLimits, Alarm, Counters, End, EndHook, Floods, LOG, StopPhase, StopState, Waker, WatchdogClock,
+    AdmissionLimits, Alarm, Counters, End, EndHook, Floods, LOG, ServerCounters, StopPhase, StopState, Waker,
+    WatchdogClock,
 };
 use crate::unwind::contained;
 
@@ -28,7 +29,6 @@ use crate::unwind::contained;
 const LINGER_TICK: Duration = Duration::from_millis(1);
 
 pub(in crate::server) struct Pool {
-    pub(in crate::server) handler: Arc<dyn Handler>,
     pub(in crate::server) shed_after: Option<Duration>,
     pub(in crate::server) deferral: DeferralLimits,
     pub(in crate::server) keyring: Arc<Keyring>,
@@ -42,6 +42,8 @@ pub(in crate::server) struct Pool {
     pub(in crate::server) clock: WatchdogClock,
     pub(in crate::server) alarm: Alarm,
     pub(in crate::server) stop: StopState,
+    /// Dropped last, so that it is told of the end of whatever connection is still in here.
+    pub(in crate::server) handler: Arc<dyn Handler>,
 }
 
 /// What every worker must have seen before it may wait.
@@ -74,9 +76,10 @@ impl Pool {
         keyring: Arc<Keyring>,
         acceptor: Waker,
     ) -> io::Result<Self> {
-        let counters = Arc::new(Counters::new(workers, admission, end_hook(&handler)));
+        let server = Arc::default();
+        let hook = end_hook(&handler, &server);
+        let counters = Arc::new(Counters::new(workers, admission, hook, server));
         Ok(Self {
-            handler,
             shed_after,
             deferral,
             keyring,
@@ -88,6 +91,7 @@ impl Pool {
             clock: WatchdogClock::new(acceptor),
             alarm: Alarm::new(workers),
             stop: StopState::new(),
+            handler,
         })
     }
 
@@ -264,12 +268,13 @@ pub(in crate::server) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
 
 /// Tells the handler of the ends of connections, which come before the end of the pool. Whoever keeps the counters for longer
 /// keeps no handler.
-fn end_hook(handler: &Arc<dyn Handler>) -> EndHook {
-    let handler = Arc::downgrade(handler);
+fn end_hook(handler: &Arc<dyn Handler>, counters: &Arc<ServerCounters>) -> EndHook {
+    let (handler, counters) = (Arc::downgrade(handler), Arc::clone(counters));
     Box::new(move |id, end| {
         if let Some(handler) = handler.upgrade()
             && contained(|| handler.ended(ConnectionId(id), EndReason::new(end))).is_none()
         {
+            counters.panics.add(1);
             contained(|| error!(target: LOG, "the handler panicked at the end of a connection"));
         }
     })
@@ -278,5 +283,35 @@ fn end_hook(handler: &Arc<dyn Handler>) -> EndHook {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::super::fixture::Fixture;
+    use crate::server::handler::{Request, Response};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Ends(Arc<AtomicUsize>);
+
+    impl Handler for Ends {
+        fn handle(&self, _: Request<'_>, _: &mut Response<'_>) {}
+
+        fn ended(&self, _: ConnectionId, _: EndReason) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn connections_that_a_pool_still_has_at_its_end_have_theirs_told() {
+        let ends = Ends::default();
+        let fixture = Fixture::with_handler(1, Arc::new(ends.clone()));
+        fixture.admit_readable(0);
+        drop(fixture);
+        assert_eq!(ends.0.load(SeqCst), 1);
     }
 }

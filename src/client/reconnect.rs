@@ -160,17 +160,21 @@ impl Backoff {
 
     /// Pauses; `false` at once when there is no time for another attempt.
     pub(super) fn pause(&mut self, deadline: Instant) -> bool {
+        self.next(deadline).map(thread::sleep).is_some()
+    }
+
+    /// How long to pause; `None` when there is no time for another attempt.
+    pub(super) fn next(&mut self, deadline: Instant) -> Option<Duration> {
         // Without random bytes the pause is merely a whole one.
         let random = SysRng.try_next_u32().unwrap_or(u32::MAX);
         let pause = self.next.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX));
         let left = deadline.saturating_duration_since(Instant::now());
         if left < FIRST_PAUSE {
-            return false;
+            return None;
         }
-        // Half of what is left is for the attempt.
-        thread::sleep(pause.min(left / 2));
         self.next = (self.next * 2).min(LONGEST_PAUSE);
-        true
+        // Half of what is left is for the attempt.
+        Some(pause.min(left / 2))
     }
 }
 
@@ -181,10 +185,10 @@ mod tests {
     #[test]
     fn pauses_end_before_the_deadline() {
         let mut backoff = Backoff::new();
-        let begun = Instant::now();
-        assert!(backoff.pause(begun + Duration::from_secs(3600)));
-        assert!(begun.elapsed() >= FIRST_PAUSE / 2);
-        assert!(!backoff.pause(Instant::now() + FIRST_PAUSE / 2));
+        let now = Instant::now();
+        let first = backoff.next(now + Duration::from_secs(3600)).expect("there is time");
+        assert!(first >= FIRST_PAUSE / 2 && first <= FIRST_PAUSE, "{first:?}");
+        assert!(backoff.next(now + FIRST_PAUSE / 2).is_none());
     }
 
     #[test]

@@ -59,7 +59,11 @@ impl Shared {
                 notices.extend(call.slot.complete(Err(Error::TimedOut { phase, limit: call.time.timeout })));
             }
         }
+        let waited = state.waiting.len();
         state.waiting.retain(|call| call.time.deadline > now);
+        if state.waiting.len() < waited {
+            self.tell_of_room(state, notices);
+        }
         notices.extend(state.room.take_overdue(now).into_iter().map(Notice::Wake));
         let is_stalled = state.reader == Reader::Driver
             && !state.calls.is_empty()
@@ -146,12 +150,17 @@ impl Shared {
                 }
                 Err(error) => error,
             };
-            if error.may_pass() && backoff.pause(deadline) {
+            let mut state = self.state.lock();
+            // Calls that came meanwhile may have more time.
+            let deadline = state.waiting.iter().map(|call| call.time.deadline).max();
+            let pause = deadline.and_then(|deadline| backoff.next(deadline));
+            if let Some(pause) = pause.filter(|_| error.may_pass()) {
+                drop(state);
                 // A logger's panic must not leave the client without anybody who connects.
                 contained(|| debug!(target: LOG, "connecting again after a pause: {error}"));
+                thread::sleep(pause);
                 continue;
             }
-            let mut state = self.state.lock();
             state.is_connecting = false;
             for call in std::mem::take(&mut state.waiting) {
                 notices.extend(call.slot.complete(Err(error.clone())));

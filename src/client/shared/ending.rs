@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::client::Shared;
+use super::driver;
 use super::slot::{Notice, Slot};
 use super::state::{Kind, Reader, State};
 use crate::client::settings::TimeLimit;
@@ -56,15 +57,19 @@ impl Shared {
 
     /// Ends a call whose time is over, for its caller. It counts as in flight until its answer has come.
     pub(super) fn time_out(&self, slot: &Arc<Slot>, time: TimeLimit) -> Error {
+        let mut notices = Vec::new();
         let mut state = self.state.lock();
         let position = state.waiting.iter().position(|call| Arc::ptr_eq(&call.slot, slot));
         let phase = match position {
             Some(index) => {
                 state.waiting.remove(index);
+                self.tell_of_room(&mut state, &mut notices);
                 Phase::Connect
             }
             None => Phase::Receive,
         };
+        drop(state);
+        driver::give(notices);
         Error::TimedOut { phase, limit: time.timeout }
     }
 }

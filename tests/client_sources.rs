@@ -29,7 +29,7 @@ impl Name {
 }
 
 fn builder() -> ClientBuilder {
-    Client::builder(&key()).request_timeout(PATIENCE).reconnect(true)
+    Client::builder(key()).request_timeout(PATIENCE).reconnect(true)
 }
 
 #[test]
@@ -117,6 +117,12 @@ fn an_error_of_the_source_is_the_error_of_connecting() {
     let error = builder.connect(server.local_addr()).expect_err("no key");
     assert_eq!(error.phase(), Some(Phase::Connect));
     assert!(error.to_string().contains("the store is away"), "{error}");
+
+    // Nor does what became of another client's message tell of this one's.
+    let builder = Client::builder_with_keys(|| Err(Error::ClosedInFlight));
+    let error = builder.connect(server.local_addr()).expect_err("no key");
+    assert!(error.to_string().contains("the source of keys failed"), "{error}");
+    assert_eq!((error.phase(), error.was_sent()), (Some(Phase::Connect), false));
 
     let asked = AtomicUsize::new(0);
     let builder = Client::builder_with_keys(move || match asked.fetch_add(1, SeqCst) {

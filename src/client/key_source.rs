@@ -1,10 +1,11 @@
 //! The key of a client: always the same, or asked for at each connection.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use crate::protocol::Cipher;
-use crate::{Error, Key};
+use crate::{Error, Key, Phase};
 
 /// Where the keys of a client come from.
 #[derive(Clone)]
@@ -30,7 +31,7 @@ impl CurrentKey {
         let key = match (&self.source, &self.last) {
             (KeySource::Fixed(_), Some((_, cipher))) => return Ok(Arc::clone(cipher)),
             (KeySource::Fixed(key), None) => key.clone(),
-            (KeySource::Asked(ask), _) => ask()?,
+            (KeySource::Asked(ask), _) => ask().map_err(of_source)?,
         };
         match &self.last {
             Some((last, cipher)) if *last == key => Ok(Arc::clone(cipher)),
@@ -39,6 +40,20 @@ impl CurrentKey {
                 self.last = Some((key, Arc::clone(&cipher)));
                 Ok(cipher)
             }
+        }
+    }
+}
+
+/// An error of a source as one of connecting. What came of a message, say of the client of a vault, was not this client's.
+fn of_source(error: Error) -> Error {
+    match error {
+        Error::InvalidKey { .. }
+        | Error::KeyFile { .. }
+        | Error::Random(_)
+        | Error::Io { phase: Phase::Connect, .. } => error,
+        error => {
+            let kind = io::Error::from(error.clone()).kind();
+            Error::io(Phase::Connect, io::Error::new(kind, format!("the source of keys failed: {error}")))
         }
     }
 }

@@ -48,7 +48,7 @@ fn the_steady_state_does_not_allocate() {
 
 fn messages_and_pings_allocate_nothing() {
     let server = echo_server(server(1));
-    let mut client = Client::connect(server.local_addr(), &key()).expect("connecting");
+    let mut client = Client::connect(server.local_addr(), key()).expect("connecting");
     let mut response = Vec::new();
     for size in [0, 64, 16 << 10, 60_000] {
         let message = vec![7; size];
@@ -72,7 +72,7 @@ fn messages_and_pings_allocate_nothing() {
 
 fn a_pipeline_allocates_nothing_for_each_message() {
     let server = echo_server(server(1));
-    let mut client = Client::connect(server.local_addr(), &key()).expect("connecting");
+    let mut client = Client::connect(server.local_addr(), key()).expect("connecting");
     let mut run = |count| {
         client
             .pipeline(std::iter::repeat_n([7; 64], count), |result| {

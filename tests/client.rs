@@ -53,13 +53,13 @@ fn wait_for_end(stream: &mut TcpStream) {
 }
 
 fn impatient() -> ClientBuilder {
-    Client::builder(&key()).request_timeout(SHORT).connect_timeout(SHORT)
+    Client::builder(key()).request_timeout(SHORT).connect_timeout(SHORT)
 }
 
 #[test]
 fn messages_come_back_and_buffers_are_used_again() {
     let server = echo_server(server(2));
-    let mut client = Client::connect(server.local_addr(), &key()).expect("connecting");
+    let mut client = Client::connect(server.local_addr(), key()).expect("connecting");
     let mut response = Vec::new();
     for size in [0, 1, 100, 20_000, 70_000, 6 << 20, 5] {
         let message: Vec<u8> = (0..=255).cycle().take(size).collect();
@@ -79,7 +79,7 @@ fn messages_come_back_and_buffers_are_used_again() {
 #[test]
 fn another_key_is_refused() {
     let server = echo_server(server(2));
-    let outcome = Client::connect(server.local_addr(), &Key::from_bytes([1; 32]));
+    let outcome = Client::connect(server.local_addr(), Key::from_bytes([1; 32]));
     assert!(matches!(outcome, Err(Error::Refused)), "{outcome:?}");
 }
 
@@ -90,7 +90,7 @@ fn any_other_answer_to_the_establishment_is_a_refusal() {
             stream.read_exact(&mut [0; 157]).expect("an establishment");
             stream.write_all(answer).expect("answering");
         });
-        let outcome = Client::connect(addr, &key());
+        let outcome = Client::connect(addr, key());
         assert!(matches!(outcome, Err(Error::Refused)), "{outcome:?}");
     }
 }
@@ -101,7 +101,7 @@ fn a_server_that_resets_instead_of_answering_refuses() {
         // Closing on unread bytes resets the connection.
         stream.read_exact(&mut [0; 1]).expect("the type");
     });
-    let outcome = Client::connect(addr, &key());
+    let outcome = Client::connect(addr, key());
     assert!(matches!(outcome, Err(Error::Refused)), "{outcome:?}");
 }
 
@@ -110,17 +110,17 @@ fn nobody_listening_is_an_io_error_of_connecting() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
     let addr = listener.local_addr().expect("an address");
     drop(listener);
-    let outcome = Client::connect(addr, &key());
+    let outcome = Client::connect(addr, key());
     assert!(matches!(outcome, Err(Error::Io { phase: Phase::Connect, .. })), "{outcome:?}");
     let nowhere: &[SocketAddr] = &[];
-    assert!(matches!(Client::connect(nowhere, &key()), Err(Error::Io { phase: Phase::Connect, .. })));
+    assert!(matches!(Client::connect(nowhere, key()), Err(Error::Io { phase: Phase::Connect, .. })));
 }
 
 #[test]
 fn the_next_address_is_tried_when_one_does_not_accept() {
     let nobody = TcpListener::bind("127.0.0.1:0").expect("binding").local_addr().expect("an address");
     let server = echo_server(server(1));
-    let mut client = Client::connect(&[nobody, server.local_addr()][..], &key()).expect("connecting");
+    let mut client = Client::connect(&[nobody, server.local_addr()][..], key()).expect("connecting");
     assert_eq!(client.message(b"second").expect("an answer"), b"second");
 }
 
@@ -145,7 +145,7 @@ fn an_empty_response_is_a_rejection_and_the_client_stays_open() {
         stream.write_all(&response(b"good")).expect("answering");
         wait_for_end(stream);
     });
-    let mut client = Client::connect(addr, &key()).expect("connecting");
+    let mut client = Client::connect(addr, key()).expect("connecting");
     let mut response = b"old".to_vec();
     assert!(matches!(client.message_into(b"evil", &mut response), Err(Error::Rejected)));
     assert!(response.is_empty());
@@ -163,7 +163,7 @@ fn a_response_that_does_not_open_closes_the_client() {
             stream.write_all(&damaged).expect("answering");
             wait_for_end(stream);
         });
-        let mut client = Client::connect(addr, &key()).expect("connecting");
+        let mut client = Client::connect(addr, key()).expect("connecting");
         assert!(matches!(client.message(b"good"), Err(Error::NotAuthentic)));
         assert!(!client.is_open());
         assert!(matches!(client.message(b"good"), Err(Error::Closed)));
@@ -178,7 +178,7 @@ fn a_response_too_short_to_be_one_closes_the_client() {
             stream.write_all(&[0, 0, 0, 0, 0, 0, 0, length]).expect("answering");
             wait_for_end(stream);
         });
-        let mut client = Client::connect(addr, &key()).expect("connecting");
+        let mut client = Client::connect(addr, key()).expect("connecting");
         assert!(matches!(client.message(b"good"), Err(Error::NotAuthentic)));
         assert!(!client.is_open());
     }
@@ -192,7 +192,7 @@ fn a_response_over_the_limit_closes_the_client_with_size_and_limit() {
             stream.write_all(&(size + 28).to_be_bytes()).expect("answering");
             wait_for_end(stream);
         });
-        let mut client = Client::builder(&key()).max_message_size(1000).connect(addr).expect("connecting");
+        let mut client = Client::builder(key()).max_message_size(1000).connect(addr).expect("connecting");
         let outcome = client.message(b"good");
         assert!(
             matches!(outcome, Err(Error::TooLarge { phase: Phase::Receive, size: s, limit: 1000, .. }) if s == size),
@@ -206,7 +206,7 @@ fn a_response_over_the_limit_closes_the_client_with_size_and_limit() {
 fn a_message_over_the_limit_is_not_sent_and_the_client_stays_open() {
     let server = echo_server(server(1));
     let mut client =
-        Client::builder(&key()).max_message_size(10).connect(server.local_addr()).expect("connecting");
+        Client::builder(key()).max_message_size(10).connect(server.local_addr()).expect("connecting");
     let outcome = client.message(&[0; 11]);
     assert!(
         matches!(outcome, Err(Error::TooLarge { phase: Phase::Send, size: 11, limit: 10, .. })),
@@ -221,7 +221,7 @@ fn a_message_over_the_limit_is_not_sent_and_the_client_stays_open() {
 fn a_message_over_the_servers_limit_is_not_sent_in_a_forward_secret_session() {
     let server = echo_server(server(1).max_message_size(10));
     for limit in [None, Some(9), Some(11)] {
-        let builder = Client::builder(&key());
+        let builder = Client::builder(key());
         let builder = limit.map_or(builder.clone(), |limit| builder.max_message_size(limit));
         let mut client = builder.connect(server.local_addr()).expect("connecting");
         assert!(client.is_forward_secret());
@@ -240,7 +240,7 @@ fn a_message_over_the_servers_limit_is_not_sent_in_a_forward_secret_session() {
 fn a_message_over_the_servers_limit_is_rejected_in_a_classic_session_however_large_it_is() {
     let server = echo_server(server(1).max_message_size(10));
     for size in [11, 12 << 20] {
-        let builder = Client::builder(&key()).forward_secrecy(ForwardSecrecy::Off);
+        let builder = Client::builder(key()).forward_secrecy(ForwardSecrecy::Off);
         let mut client = builder.connect(server.local_addr()).expect("connecting");
         assert!(matches!(client.message(&vec![0; size]), Err(Error::Rejected)));
         let next = client.message(b"after");
@@ -259,7 +259,7 @@ fn one_deadline_holds_for_a_response_that_dribbles_in() {
             }
         }
     });
-    let mut client = Client::builder(&key()).request_timeout(SHORT).connect(addr).expect("connecting");
+    let mut client = Client::builder(key()).request_timeout(SHORT).connect(addr).expect("connecting");
     let begun = Instant::now();
     let outcome = client.message(b"good");
     assert!(
@@ -274,7 +274,7 @@ fn one_deadline_holds_for_a_response_that_dribbles_in() {
 #[test]
 fn a_server_that_does_not_read_times_out_in_the_phase_of_sending() {
     let addr = scripted(|_| thread::sleep(PATIENCE));
-    let mut client = Client::builder(&key()).request_timeout(SHORT).connect(addr).expect("connecting");
+    let mut client = Client::builder(key()).request_timeout(SHORT).connect(addr).expect("connecting");
     let outcome = client.message(&vec![0; 16 << 20]);
     assert!(matches!(outcome, Err(Error::TimedOut { phase: Phase::Send, .. })), "{outcome:?}");
     assert!(!client.is_open());
@@ -288,7 +288,7 @@ fn a_late_answer_is_never_taken_for_the_next_ones() {
         let _ = stream.write_all(&response(b"late"));
         wait_for_end(stream);
     });
-    let mut client = Client::builder(&key()).request_timeout(SHORT).connect(addr).expect("connecting");
+    let mut client = Client::builder(key()).request_timeout(SHORT).connect(addr).expect("connecting");
     assert!(matches!(client.message(b"slow"), Err(Error::TimedOut { .. })));
     thread::sleep(2 * SHORT);
     assert!(matches!(client.message(b"next"), Err(Error::Closed)));
@@ -316,7 +316,7 @@ fn what_arrives_unasked_is_never_taken_for_an_answer() {
 }
 
 fn assert_unasked(addr: SocketAddr, first: impl FnOnce(&mut Client)) {
-    let mut client = Client::connect(addr, &key()).expect("connecting");
+    let mut client = Client::connect(addr, key()).expect("connecting");
     first(&mut client);
     // Pings are not answered by this server, and fail as soon as the bytes are here.
     let begun = Instant::now();
@@ -341,7 +341,7 @@ fn empty_responses_that_nobody_asked_for_are_passed_over() {
         stream.write_all(&response(b"good")).expect("answering");
         wait_for_end(stream);
     });
-    let mut client = Client::connect(addr, &key()).expect("connecting");
+    let mut client = Client::connect(addr, key()).expect("connecting");
     is_sent.recv().expect("the server sends");
     assert_eq!(client.message(b"good").expect("an answer"), b"good");
 }
@@ -354,7 +354,7 @@ fn a_flood_of_empty_responses_does_not_hold_up_the_client() {
         sent.send(()).expect("the test waits");
         wait_for_end(stream);
     });
-    let mut client = Client::connect(addr, &key()).expect("connecting");
+    let mut client = Client::connect(addr, key()).expect("connecting");
     is_sent.recv().expect("the server sends");
     assert!(matches!(client.message(b"good"), Err(Error::Unasked)));
 }
@@ -362,7 +362,7 @@ fn a_flood_of_empty_responses_does_not_hold_up_the_client() {
 #[test]
 fn a_connection_that_the_server_closed_while_idle_says_that_nothing_was_sent() {
     let server = echo_server(server(1).lifetime(SHORT));
-    let mut client = Client::connect(server.local_addr(), &key()).expect("connecting");
+    let mut client = Client::connect(server.local_addr(), key()).expect("connecting");
     eventually("the lifetime is over", || server.stats().open == 0);
     let outcome = client.message(b"too late");
     assert!(matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Idle, .. })), "{outcome:?}");
@@ -377,7 +377,7 @@ fn a_server_that_closes_instead_of_answering_is_told_apart() {
             stream.write_all(&response(b"good")[..part]).expect("answering");
             stream.shutdown(Shutdown::Both).expect("closing");
         });
-        let mut client = Client::connect(addr, &key()).expect("connecting");
+        let mut client = Client::connect(addr, key()).expect("connecting");
         let outcome = client.message(b"good");
         assert!(matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Receive, .. })), "{outcome:?}");
         assert!(!client.is_open());
@@ -394,7 +394,7 @@ fn a_response_may_come_byte_by_byte() {
         }
         wait_for_end(stream);
     });
-    let mut client = Client::connect(addr, &key()).expect("connecting");
+    let mut client = Client::connect(addr, key()).expect("connecting");
     assert_eq!(client.message(b"good").expect("an answer"), b"good");
 }
 
@@ -402,7 +402,7 @@ fn a_response_may_come_byte_by_byte() {
 fn pings_keep_a_connection_alive() {
     let lifetime = Duration::from_millis(1500);
     let server = echo_server(server(1).lifetime(lifetime));
-    let mut client = Client::connect(server.local_addr(), &key()).expect("connecting");
+    let mut client = Client::connect(server.local_addr(), key()).expect("connecting");
     let begun = Instant::now();
     while begun.elapsed() < 2 * lifetime {
         thread::sleep(lifetime / 5);
@@ -415,23 +415,23 @@ fn pings_keep_a_connection_alive() {
 fn settings_that_can_not_work_are_errors() {
     let addr = "127.0.0.1:1";
     for builder in [
-        Client::builder(&key()).connect_timeout(Duration::ZERO),
-        Client::builder(&key()).request_timeout(Duration::ZERO),
-        Client::builder(&key()).lifetime(Duration::ZERO),
-        Client::builder(&key()).keep_alive_interval(Duration::ZERO),
-        Client::builder(&key()).keep_alive_interval(Duration::from_micros(1)),
-        Client::builder(&key()).keep_alive_interval(Duration::from_secs(60)),
-        Client::builder(&key()).keep_alive_interval(SHORT).lifetime(SHORT),
-        Client::builder(&key()).keep_alive(true).lifetime(Duration::from_nanos(3)),
-        Client::builder(&key()).keep_alive(true).lifetime(Duration::from_millis(3)),
-        Client::builder(&key()).max_message_size(usize::MAX),
-        Client::builder(&key()).max_message_size(usize::MAX - 36),
+        Client::builder(key()).connect_timeout(Duration::ZERO),
+        Client::builder(key()).request_timeout(Duration::ZERO),
+        Client::builder(key()).lifetime(Duration::ZERO),
+        Client::builder(key()).keep_alive_interval(Duration::ZERO),
+        Client::builder(key()).keep_alive_interval(Duration::from_micros(1)),
+        Client::builder(key()).keep_alive_interval(Duration::from_secs(60)),
+        Client::builder(key()).keep_alive_interval(SHORT).lifetime(SHORT),
+        Client::builder(key()).keep_alive(true).lifetime(Duration::from_nanos(3)),
+        Client::builder(key()).keep_alive(true).lifetime(Duration::from_millis(3)),
+        Client::builder(key()).max_message_size(usize::MAX),
+        Client::builder(key()).max_message_size(usize::MAX - 36),
     ] {
         let outcome = builder.connect(addr);
         assert!(matches!(outcome, Err(Error::InvalidSetting { .. })), "{builder:?}: {outcome:?}");
     }
     let server = echo_server(server(1));
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .connect_timeout(Duration::MAX)
         .request_timeout(Duration::MAX)
         .max_message_size(usize::MAX - 37)
@@ -457,7 +457,7 @@ fn no_nonce_repeats_over_a_clients_frames() {
             stream.write_all(&response(b"good")).expect("answering");
         }
     });
-    let mut client = Client::connect(addr, &key()).expect("connecting");
+    let mut client = Client::connect(addr, key()).expect("connecting");
     for _ in 0..100 {
         client.message(b"good").expect("an answer");
     }

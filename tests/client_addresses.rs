@@ -31,7 +31,7 @@ fn what_one_client_of_a_builder_learns_about_an_address_the_others_know() {
     let silent = silent();
     let healthy = echo_server(server(1));
     let addrs = [addr(&silent), healthy.local_addr()];
-    let builder = Client::builder(&key()).connect_timeout(Duration::from_secs(4));
+    let builder = Client::builder(key()).connect_timeout(Duration::from_secs(4));
     let first = builder.connect(&addrs[..]).expect("the second address accepts");
     assert_eq!(first.peer_addr(), Some(addrs[1]));
     let begun = Instant::now();
@@ -50,7 +50,7 @@ fn a_pool_finds_out_once_that_an_address_is_silent() {
     let silent = silent();
     let healthy = echo_server(server(1));
     let addrs = [addr(&silent), healthy.local_addr()];
-    let builder = Client::builder(&key()).connect_timeout(Duration::from_secs(4));
+    let builder = Client::builder(key()).connect_timeout(Duration::from_secs(4));
     let manager = ClientManager::new(builder, &addrs[..]).expect("addresses");
     manager.connect().expect("the second address accepts");
     let begun = Instant::now();
@@ -77,18 +77,18 @@ fn many_addresses_do_not_leave_the_first_without_the_time_it_takes() {
         }
     });
     let addrs = vec![slow; 30];
-    Client::builder(&key()).connect_timeout(Duration::from_secs(4)).connect(&addrs[..]).expect("connecting");
+    Client::builder(key()).connect_timeout(Duration::from_secs(4)).connect(&addrs[..]).expect("connecting");
 }
 
 #[test]
 fn an_address_where_nobody_listens_is_named() {
     let nobody = nobody();
-    let error = Client::connect(nobody, &key()).expect_err("nobody listens");
+    let error = Client::connect(nobody, key()).expect_err("nobody listens");
     let Error::Io { phase: Phase::Connect, source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused);
     assert!(source.to_string().contains(&nobody.to_string()), "{source}");
     assert!(error.to_string().contains(&nobody.to_string()), "{error}");
-    let unresolved = Client::connect("no port", &key()).expect_err("no address");
+    let unresolved = Client::connect("no port", key()).expect_err("no address");
     assert!(unresolved.to_string().contains("does not resolve"), "{unresolved}");
 }
 
@@ -98,7 +98,7 @@ fn each_address_is_told_with_what_happened_there() {
     let stranger = echo_server(falcotcp_sync::Server::builder(Key::from_bytes([1; 32])));
     let silent = silent();
     let addrs = [one, stranger.local_addr(), addr(&silent), other];
-    let builder = Client::builder(&key()).connect_timeout(SHORT);
+    let builder = Client::builder(key()).connect_timeout(SHORT);
     let error = builder.connect(&addrs[..]).expect_err("none accepts");
     let Error::Io { phase: Phase::Connect, source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused, "that of the last");
@@ -110,7 +110,7 @@ fn each_address_is_told_with_what_happened_there() {
         "{source}"
     );
 
-    let all_refuse = Client::builder(&key()).connect(&[stranger.local_addr(); 2][..]);
+    let all_refuse = Client::builder(key()).connect(&[stranger.local_addr(); 2][..]);
     assert!(matches!(all_refuse, Err(Error::Refused)), "{all_refuse:?}");
 }
 
@@ -125,7 +125,7 @@ fn the_limit_that_is_told_is_the_one_that_ran_out() {
         // It is closed, and the next one is never accepted.
         listener
     });
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .reconnect(true)
         .connect_timeout(PATIENCE)
         .request_timeout(SHORT)

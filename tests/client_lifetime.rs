@@ -58,7 +58,7 @@ fn an_idle_connection_is_renewed_before_a_message_would_meet_its_end() {
     thread::scope(|scope| {
         for idle in [1700, 1800, 1850, 1900, 1940, 1980] {
             scope.spawn(move || {
-                let mut client = Client::builder(&key())
+                let mut client = Client::builder(key())
                     .lifetime(LIFETIME)
                     .reconnect(true)
                     .request_timeout(PATIENCE)
@@ -76,7 +76,7 @@ fn an_idle_connection_is_renewed_before_a_message_would_meet_its_end() {
 fn a_ping_is_sent_early_enough_whatever_the_interval() {
     let server = echo_server(server(2).lifetime(LIFETIME));
     let addr = slow_way_to(server.local_addr());
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .lifetime(LIFETIME)
         .keep_alive(true)
         .keep_alive_interval(LIFETIME.mul_f64(0.99))

@@ -59,7 +59,7 @@ static LOGGER: Sending =
     Sending { client: Mutex::new(None), has_sent: AtomicBool::new(false), panics: AtomicBool::new(false) };
 
 fn kept_alive(server: &falcotcp_sync::ServerHandle) -> Client {
-    Client::builder(&key())
+    Client::builder(key())
         .keep_alive(true)
         // A forward-secret session's pong is to come within it, on a machine that is busy too.
         .keep_alive_interval(Duration::from_millis(250))

@@ -36,7 +36,7 @@ fn taken_without_answers(server: SocketAddr, size: usize) -> usize {
     let message = vec![7; size];
     let mut taken = 0;
     let messages = std::iter::repeat_n(&message, 100_000).inspect(|_| taken += 1);
-    let mut client = Client::builder(&key()).request_timeout(SHORT).connect(server).expect("connecting");
+    let mut client = Client::builder(key()).request_timeout(SHORT).connect(server).expect("connecting");
     let outcome = client.pipeline(messages, |_| panic!("no answer was given"));
     assert!(matches!(outcome, Err(Error::TimedOut { .. })), "{outcome:?}");
     taken
@@ -67,7 +67,7 @@ fn a_pipeline_reads_while_a_message_of_its_own_is_half_sent() {
     let mut messages = vec![vec![1]; 40];
     // The server does not read it to the end before its responses to the others are taken.
     messages.push(vec![2; LARGE]);
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .max_message_size(LARGE)
         .request_timeout(PATIENCE)
         .connect(server.local_addr())
@@ -100,7 +100,7 @@ fn read_message(stream: &mut TcpStream) {
 }
 
 fn reconnecting(addr: SocketAddr) -> Client {
-    Client::builder(&key()).reconnect(true).request_timeout(PATIENCE).connect(addr).expect("connecting")
+    Client::builder(key()).reconnect(true).request_timeout(PATIENCE).connect(addr).expect("connecting")
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn an_answer_behind_the_first_acceptance_answers_nothing() {
         stream.write_all(&[&[0xFF][..], &response(b"old")].concat()).expect("accepting");
         let _ = stream.read(&mut [0]);
     });
-    let mut client = Client::connect(addr, &key()).expect("connecting");
+    let mut client = Client::connect(addr, key()).expect("connecting");
     assert!(matches!(client.message(b"good"), Err(Error::Unasked)));
 }
 
@@ -170,7 +170,7 @@ fn a_rejection_that_comes_while_the_message_is_still_being_sent_is_told() {
                 told.lock().expect("one connection").recv().expect("the test sends");
             }
         });
-        let mut client = Client::builder(&key()).request_timeout(PATIENCE).connect(addr).expect("connecting");
+        let mut client = Client::builder(key()).request_timeout(PATIENCE).connect(addr).expect("connecting");
         let begun = Instant::now();
         let outcome = client.message(&vec![0; 16 << 20]);
         assert!(matches!(outcome, Err(Error::Rejected)), "{outcome:?}");
@@ -191,7 +191,7 @@ fn any_other_answer_to_a_half_sent_message_is_none() {
         stream.write_all(&response(b"old")).expect("answering");
         told.lock().expect("one connection").recv().expect("the test sends");
     });
-    let mut client = Client::builder(&key()).request_timeout(PATIENCE).connect(addr).expect("connecting");
+    let mut client = Client::builder(key()).request_timeout(PATIENCE).connect(addr).expect("connecting");
     let outcome = client.message(&vec![0; 16 << 20]);
     assert!(matches!(outcome, Err(Error::Unasked)), "{outcome:?}");
     is_told.send(()).expect("the server waits");
@@ -218,7 +218,7 @@ fn a_message_over_the_servers_limit_is_rejected_on_a_slow_way_as_well() {
             thread::sleep(Duration::from_millis(2));
         }
     });
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .request_timeout(PATIENCE)
         .forward_secrecy(ForwardSecrecy::Off)
         .connect(addr)

@@ -14,7 +14,7 @@ use falcotcp_sync::{Client, ClientBuilder, Error, ServerHandle};
 const SHORT: Duration = Duration::from_millis(300);
 
 fn reconnecting() -> ClientBuilder {
-    Client::builder(&key()).request_timeout(PATIENCE).reconnect(true)
+    Client::builder(key()).request_timeout(PATIENCE).reconnect(true)
 }
 
 /// A server at `addr` again, as soon as the port is free.
@@ -35,10 +35,10 @@ fn an_idle_client_that_is_kept_alive_outlives_the_lifetime() {
         |client: ClientBuilder| client.keep_alive(true).connect(server.local_addr()).expect("connecting");
     // By the default of a quarter of the lifetime, and by an interval of its own.
     let mut clients = vec![
-        kept(Client::builder(&key()).lifetime(lifetime)),
-        kept(Client::builder(&key()).keep_alive_interval(lifetime / 5)),
+        kept(Client::builder(key()).lifetime(lifetime)),
+        kept(Client::builder(key()).keep_alive_interval(lifetime / 5)),
     ];
-    let mut neglected = Client::connect(server.local_addr(), &key()).expect("connecting");
+    let mut neglected = Client::connect(server.local_addr(), key()).expect("connecting");
     eventually("the neglected one is gone", || server.stats().expired == 1);
     thread::sleep(lifetime);
     for client in &mut clients {
@@ -51,7 +51,7 @@ fn an_idle_client_that_is_kept_alive_outlives_the_lifetime() {
 #[test]
 fn a_client_in_use_is_not_pinged_for() {
     let server = echo_server(server(2));
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .keep_alive(true)
         .keep_alive_interval(Duration::from_secs(50))
         .connect(server.local_addr())
@@ -94,7 +94,7 @@ fn connecting_anew_is_bounded_by_the_requests_deadline() {
     let server = echo_server(server(2));
     let addr = server.local_addr();
     let mut client =
-        Client::builder(&key()).reconnect(true).request_timeout(SHORT).connect(addr).expect("connecting");
+        Client::builder(key()).reconnect(true).request_timeout(SHORT).connect(addr).expect("connecting");
     drop(server);
     let begun = Instant::now();
     let error = client.message(b"hello").expect_err("nobody listens");
@@ -216,7 +216,7 @@ fn a_server_that_is_restarted_under_running_clients_loses_nothing_that_was_answe
 fn a_pool_serves_many_threads_and_replaces_what_is_broken() {
     use falcotcp_sync::ClientManager;
     let server = echo_server(server(2).lifetime(SHORT));
-    let manager = ClientManager::new(Client::builder(&key()), server.local_addr()).expect("an address");
+    let manager = ClientManager::new(Client::builder(key()), server.local_addr()).expect("an address");
     let pool = r2d2::Pool::builder().max_size(4).min_idle(Some(0)).build(manager).expect("a pool");
     let run = || {
         thread::scope(|scope| {
@@ -243,7 +243,7 @@ fn an_address_that_hangs_does_not_use_up_the_time_of_the_others() {
     let hung = TcpListener::bind("127.0.0.1:0").expect("binding");
     let good = echo_server(server(1));
     let addrs = [hung.local_addr().expect("an address"), good.local_addr()];
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .reconnect(true)
         .connect_timeout(2 * SHORT)
         .connect(&addrs[..])
@@ -256,7 +256,7 @@ fn an_address_that_hangs_does_not_use_up_the_time_of_the_others() {
 fn a_healthy_address_is_found_beside_one_that_hangs_however_short_the_requests_time_is() {
     let (first, good) = (echo_server(server(1)), echo_server(server(1)));
     let addrs = [first.local_addr(), good.local_addr()];
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .reconnect(true)
         .request_timeout(2 * SHORT)
         .connect(&addrs[..])
@@ -283,7 +283,7 @@ fn an_idempotent_message_that_was_sent_once_is_never_said_to_be_unsent() {
         std::io::Read::read_exact(&mut stream, &mut [0; 9 + 28 + 5]).expect("a message");
     });
     let mut client =
-        Client::builder(&key()).reconnect(true).request_timeout(2 * SHORT).connect(addr).expect("connecting");
+        Client::builder(key()).reconnect(true).request_timeout(2 * SHORT).connect(addr).expect("connecting");
     let error = client.request(b"hello").idempotent().send().expect_err("nobody answers");
     assert!(error.was_sent(), "{error:?}");
 }

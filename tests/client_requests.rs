@@ -1,14 +1,21 @@
 //! Messages that ask for more than the defaults: time-outs of their own, and being sent again.
 
 mod common;
+#[path = "common/hold.rs"]
+mod hold;
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, echo_server, establishment, key, server};
-use falcotcp_sync::{Client, Error, ForwardSecrecy, Phase};
+use common::{PATIENCE, echo_server, establishment, eventually, key, server};
+use falcotcp_sync::{
+    Addresses, Client, Error, ForwardSecrecy, Phase, ServerHandle, SharedClient, SharedRequest,
+};
+use hold::Hold;
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -29,7 +36,7 @@ fn silent() -> std::net::SocketAddr {
 }
 
 fn builder() -> falcotcp_sync::ClientBuilder {
-    Client::builder(&key()).request_timeout(PATIENCE).forward_secrecy(ForwardSecrecy::Off)
+    Client::builder(key()).request_timeout(PATIENCE).forward_secrecy(ForwardSecrecy::Off)
 }
 
 fn assert_timed_out(error: &Error, within: Duration, begun: Instant) {
@@ -57,6 +64,16 @@ fn a_message_has_a_time_out_of_its_own_and_the_next_one_the_clients() {
 }
 
 #[test]
+fn a_message_is_not_shown_before_it_is_sent() {
+    let server = echo_server(server(1));
+    let mut client = builder().connect(server.local_addr()).expect("connecting");
+    let shared = builder().connect_shared(server.local_addr()).expect("connecting");
+    for shown in [format!("{:?}", client.request(b"ABC")), format!("{:?}", shared.request(b"ABC"))] {
+        assert!(shown.contains("size: 3") && !shown.contains("65, 66"), "{shown}");
+    }
+}
+
+#[test]
 fn calls_of_a_shared_client_end_each_in_its_own_time() {
     let client = builder().connect_shared(silent()).expect("connecting");
     let begun = Instant::now();
@@ -75,6 +92,8 @@ fn calls_of_a_shared_client_end_each_in_its_own_time() {
     let begun = Instant::now();
     assert_timed_out(&client.request(b"short").timeout(SHORT).send().expect_err("nobody"), SHORT, begun);
     assert!(client.request(b"short").timeout(Duration::ZERO).start().is_err());
+    let tried = client.request(b"short").timeout(SHORT).try_start().expect("room");
+    assert_timed_out(&tried.wait().expect_err("nobody answers"), SHORT, begun);
     assert!(!long.is_done() && client.is_open());
 }
 
@@ -115,4 +134,59 @@ fn a_call_with_a_long_time_out_is_not_ended_by_the_short_one_of_the_client() {
     assert_eq!(client.request(b"slow").timeout(PATIENCE).send().expect("an answer"), b"slow");
     let future = client.request(b"slow").timeout(PATIENCE).call();
     assert_eq!(pollster::block_on(future).expect("an answer"), b"slow");
+}
+
+/// A client that has lost its connection, and finds no other before the test opens the hold.
+fn unconnected(server: &ServerHandle, builder: &falcotcp_sync::ClientBuilder) -> (SharedClient, Hold) {
+    let (addr, hold, is_held) = (server.local_addr(), Hold::default(), Arc::new(AtomicBool::new(false)));
+    let name = Addresses::from_fn("a name", {
+        let (hold, is_held) = (hold.clone(), Arc::clone(&is_held));
+        move || {
+            if is_held.load(SeqCst) {
+                hold.pass();
+            }
+            Ok(vec![addr])
+        }
+    });
+    let client = builder.clone().reconnect(true).connect_shared(name).expect("connecting");
+    is_held.store(true, SeqCst);
+    assert!(server.keys().withdraw("default"));
+    eventually("the connection is over", || server.stats().open == 0);
+    server.keys().add("default", key()).expect("a name that is free");
+    (client, hold)
+}
+
+#[test]
+fn a_call_with_more_time_outlives_the_attempt_to_connect_for_a_shorter_one() {
+    let server = echo_server(server(1));
+    let (client, hold) = unconnected(&server, &builder());
+    let hasty = client.request(b"hasty").timeout(SHORT).start().expect("room");
+    hold.await_entered();
+    let patient = client.start(b"patient").expect("room");
+    let error = hasty.wait().expect_err("there is no connection");
+    assert!(matches!(error, Error::TimedOut { phase: Phase::Connect, limit: SHORT, .. }), "{error:?}");
+    // Its time is over, so the attempt fails.
+    hold.open();
+    assert_eq!(patient.wait().expect("an answer"), b"patient");
+}
+
+#[test]
+fn the_room_of_a_call_that_ran_out_without_a_connection_is_given_to_the_next() {
+    let ways: [fn(SharedRequest<'_>); 2] = [
+        |request| drop(request.send().expect_err("there is no connection")),
+        |request| request.start().expect("room").then(drop),
+    ];
+    for way in ways {
+        let server = echo_server(server(1));
+        let (client, hold) = unconnected(&server, &builder().request_timeout(2 * PATIENCE).max_in_flight(1));
+        thread::scope(|scope| {
+            let hasty = scope.spawn(|| way(client.request(b"hasty").timeout(SHORT)));
+            hold.await_entered();
+            let next = scope.spawn(|| client.start(b"next"));
+            hasty.join().expect("no panic");
+            eventually("it has room", || next.is_finished());
+            drop(next.join().expect("no panic").expect("room"));
+        });
+        hold.open();
+    }
 }

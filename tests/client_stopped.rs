@@ -24,7 +24,7 @@ const SERVER: &str = "FALCOTCP_TEST_SERVER";
 fn the_client_that_is_stopped() {
     let Ok(addr) = std::env::var(SERVER) else { return };
     let addr: SocketAddr = addr.parse().expect("an address");
-    let mut client = Client::builder(&key())
+    let mut client = Client::builder(key())
         .connect_timeout(TIMEOUT)
         .request_timeout(TIMEOUT)
         .connect(addr)

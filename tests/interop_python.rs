@@ -347,7 +347,7 @@ impl PythonServer {
 }
 
 fn our_builder(key: &[u8; 32]) -> ClientBuilder {
-    Client::builder(&Key::from_bytes(*key)).connect_timeout(PATIENCE).request_timeout(PATIENCE)
+    Client::builder(Key::from_bytes(*key)).connect_timeout(PATIENCE).request_timeout(PATIENCE)
 }
 
 fn builder() -> ServerBuilder {

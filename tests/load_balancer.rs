@@ -111,7 +111,7 @@ fn replace_both_servers(policy: ForwardSecrecy) -> Executed {
         .map(|client_number| {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             thread::spawn(move || {
-                let builder = Client::builder(&key()).request_timeout(PATIENCE).reconnect(true);
+                let builder = Client::builder(key()).request_timeout(PATIENCE).reconnect(true);
                 let mut client = builder.forward_secrecy(policy).connect(front).expect("connecting");
                 for number in 0u64.. {
                     if stop.load(SeqCst) {

@@ -9,7 +9,7 @@ use common::{PATIENCE, Peer, echo_server, key, server};
 use falcotcp_sync::{Client, Error, ForwardSecrecy, Phase, ServerHandle};
 
 fn client(server: &ServerHandle) -> Client {
-    Client::builder(&key()).request_timeout(PATIENCE).connect(server.local_addr()).expect("connecting")
+    Client::builder(key()).request_timeout(PATIENCE).connect(server.local_addr()).expect("connecting")
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_rejected_message_does_not_spoil_the_others() {
 fn a_message_over_the_limit_has_its_result_in_its_place() {
     let server = echo_server(server(2));
     let mut client =
-        Client::builder(&key()).max_message_size(4).connect(server.local_addr()).expect("connecting");
+        Client::builder(key()).max_message_size(4).connect(server.local_addr()).expect("connecting");
     let messages = [&b"12345"[..], b"one", b"12345", b"12345", b"two", b"12345"];
     let results = client.messages(&messages).expect("a connection in order");
     for (message, result) in messages.iter().zip(&results) {
@@ -123,7 +123,7 @@ fn a_server_that_stops_answering_times_out() {
         drop(Peer::from(stream).rest());
     });
     let limit = Duration::from_millis(200);
-    let mut client = Client::builder(&key()).request_timeout(limit).connect(addr).expect("connecting");
+    let mut client = Client::builder(key()).request_timeout(limit).connect(addr).expect("connecting");
     let outcome = client.pipeline([b"one", b"two"], |_| panic!("no answer was given"));
     assert!(matches!(outcome, Err(Error::TimedOut { phase: Phase::Receive, .. })), "{outcome:?}");
     assert!(!client.is_open());
@@ -145,7 +145,7 @@ fn a_client_may_be_idle_after_a_pipeline_for_longer_than_a_request_may_take() {
     let server = echo_server(server(2));
     let limit = Duration::from_millis(300);
     let mut client =
-        Client::builder(&key()).request_timeout(limit).connect(server.local_addr()).expect("connecting");
+        Client::builder(key()).request_timeout(limit).connect(server.local_addr()).expect("connecting");
     client.messages(&["one", "two"]).expect("a connection in order");
     std::thread::sleep(limit);
     client.ping().expect("a connection in order");

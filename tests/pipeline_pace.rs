@@ -21,7 +21,7 @@ const LONGER: Duration = Duration::from_millis(1500);
 const SHORT: Duration = Duration::from_millis(300);
 
 fn builder() -> ClientBuilder {
-    Client::builder(&key()).request_timeout(PATIENCE)
+    Client::builder(key()).request_timeout(PATIENCE)
 }
 
 /// An echo server that counts the messages which it has, and answers when it may.
@@ -538,7 +538,7 @@ fn an_empty_response_to_nothing_is_not_taken_for_the_answer_to_what_waits() {
 fn the_callers_time_is_not_the_servers() {
     let (server, count, may_answer) = counting_server(PATIENCE);
     let client =
-        || Client::builder(&key()).request_timeout(SHORT).connect(server.local_addr()).expect("connecting");
+        || Client::builder(key()).request_timeout(SHORT).connect(server.local_addr()).expect("connecting");
     let forbid = || {
         may_answer.store(false, SeqCst);
         count.store(0, SeqCst);

@@ -31,7 +31,7 @@ fn serve(addr: SocketAddr, executed: &Executed) -> ServerHandle {
 }
 
 fn builder() -> ClientBuilder {
-    Client::builder(&key()).reconnect(true).request_timeout(PATIENCE)
+    Client::builder(key()).reconnect(true).request_timeout(PATIENCE)
 }
 
 #[test]

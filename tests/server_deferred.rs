@@ -144,7 +144,7 @@ fn answers_of_many_connections_and_threads_find_theirs() {
     let clients: Vec<_> = (0..8)
         .map(|client| {
             thread::spawn(move || {
-                let mut connection = Client::connect(addr, &key()).expect("connecting");
+                let mut connection = Client::connect(addr, key()).expect("connecting");
                 let messages: Vec<_> =
                     (0..100).map(|number| format!("later {client} {number}").into_bytes()).collect();
                 let mut answers = Vec::new();
@@ -176,7 +176,7 @@ fn answers_of_many_connections_and_threads_find_theirs() {
 #[test]
 fn a_reply_that_is_dropped_or_rejects_gives_the_empty_response() {
     let (server, todo) = jobs(server(1));
-    let mut client = Client::connect(server.local_addr(), &key()).expect("connecting");
+    let mut client = Client::connect(server.local_addr(), key()).expect("connecting");
     for message in ["dropped", "rejected"] {
         assert!(matches!(client.message(message.as_bytes()), Err(Error::Rejected)), "{message}");
     }

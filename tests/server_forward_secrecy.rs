@@ -257,7 +257,7 @@ fn any_of_several_keys_is_mixed_into_its_own_sessions() {
     set_up(&stream);
     stream.write_all(&Offer::new([1; 32]).establishment).expect("sending");
     assert_eq!(stream.read(&mut [0]).expect("the server neither speaks nor closes"), 0, "in silence");
-    server.keys().add("old", &Key::from_bytes([1; 32])).expect("the name is free");
+    server.keys().add("old", Key::from_bytes([1; 32])).expect("the name is free");
     connect(1).assert_served();
     eventually("it is counted", || server.stats().withdrawn == 1);
 }

@@ -162,7 +162,7 @@ fn a_client_hears_that_what_came_behind_the_last_answer_was_not_handled() {
     use falcotcp_sync::{Client, Error};
 
     let (server, hooks) = spawn(server(1));
-    let mut client = Client::builder(&common::key()).connect(server.local_addr()).expect("connecting");
+    let mut client = Client::builder(common::key()).connect(server.local_addr()).expect("connecting");
     let mut outcomes = Vec::new();
     let end = client.pipeline([&b"before"[..], b"reject", b"close", b"behind it"], |outcome| {
         outcomes.push(outcome.map(<[u8]>::to_vec).map_err(|error| error.to_string()));
@@ -174,7 +174,7 @@ fn a_client_hears_that_what_came_behind_the_last_answer_was_not_handled() {
     assert!(!error.was_sent(), "{error}");
     eventually("its end is told", || hooks.reasons() == [EndReason::Handler]);
     // With `reconnect` it is sent again by itself.
-    let builder = Client::builder(&common::key()).reconnect(true);
+    let builder = Client::builder(common::key()).reconnect(true);
     let mut client = builder.connect(server.local_addr()).expect("connecting");
     assert_eq!(client.message(b"close").expect("an answer"), b"close");
     assert_eq!(client.message(b"next").expect("an answer"), b"next");

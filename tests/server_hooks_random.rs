@@ -104,7 +104,7 @@ fn visit(addr: SocketAddr, mut random: Random, until: Instant) {
 fn change_keys(keys: &ServerKeys, until: Instant) {
     while Instant::now() < until {
         keys.withdraw("other");
-        keys.add("other", &Key::from_bytes(OTHER)).expect("the name is free");
+        keys.add("other", Key::from_bytes(OTHER)).expect("the name is free");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -38,11 +38,11 @@ fn the_handler_sees_the_name_of_the_key_that_opened_the_establishment() {
     let server = server();
     assert_eq!(server.keys().names(), ["old", "new"]);
     for (byte, name) in [(1, "old"), (2, "new")] {
-        let mut client = Client::connect(server.local_addr(), &key(byte)).expect("connecting");
+        let mut client = Client::connect(server.local_addr(), key(byte)).expect("connecting");
         assert_eq!(client.message(b"").expect("an answer"), name.as_bytes());
         assert_eq!(server.keys().connections(name), Some(1));
     }
-    assert!(matches!(Client::connect(server.local_addr(), &key(3)), Err(Error::Refused)));
+    assert!(matches!(Client::connect(server.local_addr(), key(3)), Err(Error::Refused)));
     assert_eq!(server.keys().connections("other"), None);
 }
 
@@ -50,7 +50,7 @@ fn the_handler_sees_the_name_of_the_key_that_opened_the_establishment() {
 fn the_first_key_is_called_default() {
     let server =
         Server::builder(key(1)).bind("127.0.0.1:0").expect("binding").spawn(KeyName).expect("spawning");
-    let mut client = Client::connect(server.local_addr(), &key(1)).expect("connecting");
+    let mut client = Client::connect(server.local_addr(), key(1)).expect("connecting");
     assert_eq!(client.message(b"").expect("an answer"), b"default");
 }
 
@@ -59,7 +59,7 @@ fn two_keys_of_one_name_are_an_error() {
     let bound = Server::builder(key(1)).accept_key("default", key(2)).bind("127.0.0.1:0").expect("binding");
     assert!(matches!(bound.spawn(KeyName), Err(Error::KeyNameTaken { name, .. }) if name == "default"));
     let server = server();
-    assert!(matches!(server.keys().add("new", &key(3)), Err(Error::KeyNameTaken { .. })));
+    assert!(matches!(server.keys().add("new", key(3)), Err(Error::KeyNameTaken { .. })));
 }
 
 #[test]
@@ -71,20 +71,18 @@ fn one_key_under_two_names_and_an_empty_name_are_errors() {
         assert!(matches!(outcome, Err(Error::InvalidSetting { .. })), "{outcome:?}");
     }
     let server = server();
-    assert!(
-        matches!(server.keys().add("again", &key(2)), Err(Error::KeyTaken { name, .. }) if name == "new")
-    );
-    assert!(matches!(server.keys().add("", &key(3)), Err(Error::InvalidSetting { .. })));
+    assert!(matches!(server.keys().add("again", key(2)), Err(Error::KeyTaken { name, .. }) if name == "new"));
+    assert!(matches!(server.keys().add("", key(3)), Err(Error::InvalidSetting { .. })));
     assert_eq!(server.keys().names(), ["old", "new"]);
     // A key that was withdrawn may come back under any name.
     assert!(server.keys().withdraw("new"));
-    server.keys().add("again", &key(2)).expect("the key is free");
+    server.keys().add("again", key(2)).expect("the key is free");
 }
 
 #[test]
 fn withdrawing_a_key_closes_the_connections_under_it_and_no_others() {
     let server = server();
-    let connect = |byte| Client::connect(server.local_addr(), &key(byte)).expect("connecting");
+    let connect = |byte| Client::connect(server.local_addr(), key(byte)).expect("connecting");
     let mut old: Vec<_> = (0..20).map(|_| connect(1)).collect();
     let mut new: Vec<_> = (0..20).map(|_| connect(2)).collect();
     assert!(server.keys().withdraw("old"));
@@ -96,9 +94,9 @@ fn withdrawing_a_key_closes_the_connections_under_it_and_no_others() {
     for client in &mut new {
         assert_eq!(client.message(b"").expect("an answer"), b"new");
     }
-    assert!(matches!(Client::connect(server.local_addr(), &key(1)), Err(Error::Refused)));
+    assert!(matches!(Client::connect(server.local_addr(), key(1)), Err(Error::Refused)));
     assert_eq!(server.stats().withdrawn, 20);
-    server.keys().add("old", &key(1)).expect("the name is free");
+    server.keys().add("old", key(1)).expect("the name is free");
     assert_eq!(connect(1).message(b"").expect("an answer"), b"old");
 }
 
@@ -119,7 +117,7 @@ fn withdrawing_reaches_the_connections_of_a_worker_in_a_handler() {
             message.to_vec()
         })
         .expect("spawning");
-    let connect = || Client::connect(server.local_addr(), &key(1)).expect("connecting");
+    let connect = || Client::connect(server.local_addr(), key(1)).expect("connecting");
     let (mut idle, mut busy) = (connect(), connect());
     let answer = thread::spawn(move || (busy.message(b"running"), busy.message(b"behind it")));
     entered.wait();
@@ -153,7 +151,7 @@ fn keys_are_rotated_under_load_without_a_failed_request() {
                 while !stop.load(SeqCst) {
                     let generation = current.load(SeqCst);
                     let byte = u8::try_from(generation).expect("few");
-                    let mut client = Client::connect(addr, &key(byte)).expect("connecting");
+                    let mut client = Client::connect(addr, key(byte)).expect("connecting");
                     arrived.fetch_add(1, SeqCst);
                     while generation == current.load(SeqCst) && !stop.load(SeqCst) {
                         let name = client.message(b"").expect("an answer");
@@ -169,7 +167,7 @@ fn keys_are_rotated_under_load_without_a_failed_request() {
         eventually("every client has the current key", || arrived.load(SeqCst) == 6 * u64::from(generation));
         let before = server.stats().messages;
         eventually("it is under load", || server.stats().messages > before + 100);
-        server.keys().add(generation.to_string(), &key(generation)).expect("a new name");
+        server.keys().add(generation.to_string(), key(generation)).expect("a new name");
         current.store(generation.into(), SeqCst);
         eventually("every client has the next key", || {
             arrived.load(SeqCst) == 6 * (u64::from(generation) + 1)

@@ -145,13 +145,13 @@ fn make_lines(server: &ServerHandle) {
     assert_all_closed(&mut strangers);
     assert!(server.keys().withdraw("other"));
     assert_all_closed(&mut peers);
-    server.keys().add("other", &other_key()).expect("a name that is free");
+    server.keys().add("other", other_key()).expect("a name that is free");
     let mut silent: Vec<_> = (0..=MOST).map(|_| Peer::connect(server.local_addr())).collect();
     assert_all_closed(&mut silent);
 }
 
 fn log_through_itself(turn: &Turn, server: &ServerHandle, timeout: Duration) {
-    let client = Client::builder(&key()).connect_timeout(PATIENCE).request_timeout(timeout);
+    let client = Client::builder(key()).connect_timeout(PATIENCE).request_timeout(timeout);
     let mut client = client.connect(server.local_addr()).expect("connecting");
     // A line about its own establishment would wait for itself.
     client.message(b"").expect("an answer");

@@ -43,7 +43,7 @@ fn a_panic_at_the_line_about_a_withdrawn_key_leaves_no_connection_open() {
     hold.release(&mut peers[0]);
     peers[0].assert_closed_in_silence();
     eventually("all are counted", || server.stats().open == 0 && server.stats().withdrawn == 6);
-    server.keys().add("default", &key()).expect("the name is free");
+    server.keys().add("default", key()).expect("the name is free");
     assert_eq!(server.shutdown(PATIENCE).expect("a report").cut, 0);
 }
 

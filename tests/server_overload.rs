@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Peer, eventually, key, server};
-use falcotcp_sync::{Client, ForwardSecrecy, Handler, Request, Response, ServerBuilder, ServerHandle};
+use common::{PATIENCE, Peer, eventually, server};
+use falcotcp_sync::{ForwardSecrecy, Handler, Request, Response, ServerBuilder, ServerHandle};
 
 const LIMIT: Duration = Duration::from_millis(200);
 
@@ -153,10 +153,11 @@ fn a_handler_can_see_whether_its_peer_is_gone() {
 #[cfg(feature = "forward-secrecy")]
 #[test]
 fn a_forward_secret_client_hears_that_it_may_send_again() {
-    use falcotcp_sync::Error;
+    use common::key;
+    use falcotcp_sync::{Client, Error};
 
     let (server, _, release) = held(server(1).shed_after(LIMIT).forward_secrecy(ForwardSecrecy::Require));
-    let builder = Client::builder(&key()).reconnect(true);
+    let builder = Client::builder(key()).reconnect(true);
     let mut holder = builder.connect(server.local_addr()).expect("connecting");
     let mut other = builder.connect(server.local_addr()).expect("connecting");
     let shared = builder.connect_shared(server.local_addr()).expect("connecting");

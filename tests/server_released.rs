@@ -92,7 +92,7 @@ fn a_handler_that_holds_its_server_is_dropped_with_it() {
         assert!(
             !keys.withdraw("default") && keys.names().is_empty() && keys.connections("default").is_none()
         );
-        assert!(matches!(keys.add("new", &key()), Err(Error::Stopped)));
+        assert!(matches!(keys.add("new", key()), Err(Error::Stopped)));
     }
 }
 

@@ -125,10 +125,10 @@ fn strangers_who_open_more_than_there_is_keep_no_client_out() {
         eventually("the attack goes on", || server.stats().evicted > 50);
         let mut clients = Vec::new();
         for _ in 0..20 {
-            clients.push(Client::connect(addr, &key()).expect("connecting"));
+            clients.push(Client::connect(addr, key()).expect("connecting"));
             assert_eq!(clients.last_mut().expect("a client").message(b"hello").expect("an answer"), b"hello");
         }
-        let further = Client::connect(addr, &key());
+        let further = Client::connect(addr, key());
         assert!(matches!(further, Err(Error::Refused)), "{further:?}");
         for client in &mut clients {
             assert_eq!(client.message(b"still").expect("an answer"), b"still");
@@ -142,7 +142,7 @@ fn strangers_who_open_more_than_there_is_keep_no_client_out() {
 #[test]
 fn a_peers_address_has_so_many_places_and_gets_them_back() {
     let server = echo_server(server(2).max_connections_per_peer(2));
-    let connect = || Client::connect(server.local_addr(), &key());
+    let connect = || Client::connect(server.local_addr(), key());
     let mut clients: Vec<_> = (0..2).map(|_| connect().expect("a place")).collect();
     for client in &mut clients {
         client.message(b"proven").expect("an answer");

@@ -11,7 +11,7 @@ use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Handler, Reque
 
 fn builders() -> [ClientBuilder; 2] {
     [ForwardSecrecy::Off, ForwardSecrecy::default()]
-        .map(|policy| Client::builder(&key()).forward_secrecy(policy))
+        .map(|policy| Client::builder(key()).forward_secrecy(policy))
 }
 
 #[test]

@@ -13,7 +13,7 @@ use falcotcp_sync::{Call, Client, ClientBuilder, Error, Phase, ServerHandle, Sha
 const SHORT: Duration = Duration::from_millis(100);
 
 fn builder() -> ClientBuilder {
-    Client::builder(&key()).request_timeout(PATIENCE)
+    Client::builder(key()).request_timeout(PATIENCE)
 }
 
 fn connect(server: &ServerHandle) -> SharedClient {

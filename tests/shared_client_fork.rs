@@ -17,7 +17,7 @@ use fork::holds_in_a_fork;
 fn a_forked_child_leaves_the_shared_client_of_its_parent_alone_and_makes_its_own() {
     let server = echo_server(server(2));
     let addr = server.local_addr();
-    let client = Client::builder(&key()).reconnect(true).connect_shared(addr).expect("connecting");
+    let client = Client::builder(key()).reconnect(true).connect_shared(addr).expect("connecting");
     assert_eq!(client.message(b"before").expect("a response"), b"before");
 
     assert!(holds_in_a_fork(|| {
@@ -43,7 +43,7 @@ fn a_forked_child_leaves_the_shared_client_of_its_parent_alone_and_makes_its_own
     assert_eq!((server.stats().accepted, server.stats().messages), (1, 2));
 
     assert!(holds_in_a_fork(|| {
-        let own = Client::builder(&key()).connect_shared(addr).expect("connecting");
+        let own = Client::builder(key()).connect_shared(addr).expect("connecting");
         let (sender, receiver) = std::sync::mpsc::channel();
         own.start(b"callback").expect("room").then(move |result| drop(sender.send(result)));
         own.message(b"child").is_ok_and(|answer| answer == b"child")

@@ -13,7 +13,7 @@ use common::{PATIENCE, echo_server, eventually, key, server};
 use falcotcp_sync::{Client, Error, SharedClient};
 
 fn shared(server: &falcotcp_sync::ServerHandle) -> SharedClient {
-    Client::builder(&key()).connect_shared(server.local_addr()).expect("connecting")
+    Client::builder(key()).connect_shared(server.local_addr()).expect("connecting")
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn futures_wait_for_room_in_turn_and_one_that_is_dropped_leaves_its_room_to_the_
         })
         .expect("spawning");
     let client =
-        Client::builder(&key()).max_in_flight(1).connect_shared(server.local_addr()).expect("connecting");
+        Client::builder(key()).max_in_flight(1).connect_shared(server.local_addr()).expect("connecting");
     let blocking = client.start(b"wait").expect("room");
     let counts: [Arc<Counted>; 3] = Default::default();
     let wakers = counts.clone().map(Waker::from);
@@ -93,7 +93,7 @@ fn a_future_has_a_time_out_although_nobody_waits_for_it() {
             message.to_vec()
         })
         .expect("spawning");
-    let client = Client::builder(&key())
+    let client = Client::builder(key())
         .request_timeout(Duration::from_millis(200))
         .stall_timeout(PATIENCE)
         .connect_shared(server.local_addr())

@@ -61,7 +61,7 @@ fn no_lock_is_held_while_a_line_is_logged() {
         LOGGER.panics.store(panics, SeqCst);
         let first = echo_server(server(1));
         let addr = first.local_addr();
-        let client = Client::builder(&key())
+        let client = Client::builder(key())
             .reconnect(true)
             .request_timeout(PATIENCE)
             .connect_shared(addr)

@@ -95,7 +95,7 @@ fn mixed_load_and_faults_leave_nothing_stuck_and_nothing_behind() {
 
 /// A client as it should be: every answer is its own.
 fn honest(addr: std::net::SocketAddr, random: &mut Random) -> u64 {
-    let mut client = Client::builder(&key()).request_timeout(PATIENCE).connect(addr).expect("connecting");
+    let mut client = Client::builder(key()).request_timeout(PATIENCE).connect(addr).expect("connecting");
     let mut response = Vec::new();
     let mut answered = 0;
     for _ in 0..random.below(300) {

@@ -21,18 +21,19 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`ClientBuilder::connect`].
-    pub fn connect(addr: impl Into<Addresses>, key: &Key) -> Result<Self, Error> {
+    pub fn connect(addr: impl Into<Addresses>, key: impl Into<Key>) -> Result<Self, Error> {
         Self::builder(key).connect(addr)
     }
 
-    /// Settings for clients that hold `key`.
-    pub fn builder(key: &Key) -> ClientBuilder {
-        ClientBuilder::new(KeySource::Fixed(key.clone()))
+    /// Settings for clients that hold `key`. A `&key` is copied.
+    pub fn builder(key: impl Into<Key>) -> ClientBuilder {
+        ClientBuilder::new(KeySource::Fixed(key.into()))
     }
 
     /// Settings for clients whose key `source` gives, which is asked for each connection: so clients that connect anew follow a
     /// rotation, as that of a file or a secret store. It is called by the thread that connects; of a shared client that is one in
-    /// the background. Its error is the error of connecting, and nothing was sent then.
+    /// the background. Its error is the error of connecting, and nothing was sent then; one that is not about keys, as of
+    /// another client, is told as [`Error::Io`].
     ///
     /// ```
     /// use falcotcp_sync::{Client, Key};

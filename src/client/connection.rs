@@ -158,7 +158,7 @@ mod tests {
             stream.write_all(&(4u64 << 20).to_be_bytes()).unwrap();
             stream.write_all(&vec![7; 2 << 20]).unwrap();
         });
-        let mut client = Client::connect(addr, &Key::from_bytes([1; 32])).unwrap();
+        let mut client = Client::connect(addr, Key::from_bytes([1; 32])).unwrap();
         client.message(b"good").unwrap_err();
         assert_small(&client);
         server.join().unwrap();

@@ -30,7 +30,7 @@ use crate::Error;
 /// let mut client = Client::connect(server.local_addr(), &key)?;
 /// assert_eq!(client.message(b"hello")?, b"HELLO");
 ///
-/// let stranger = Client::connect(server.local_addr(), &Key::generate()?);
+/// let stranger = Client::connect(server.local_addr(), Key::generate()?);
 /// assert!(matches!(stranger, Err(Error::Refused)));
 /// # Ok::<(), Error>(())
 /// ```

@@ -1,5 +1,6 @@
 //! One message with more than the defaults.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::handle::Client;
@@ -27,7 +28,6 @@ impl Client {
 /// assert_eq!(report, b"the whole year");
 /// # Ok::<(), falcotcp_sync::Error>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "nothing is sent before `send`"]
 pub struct ClientRequest<'c> {
     client: &'c mut Client,
@@ -65,5 +65,15 @@ impl ClientRequest<'_> {
     /// Those of [`send`](Self::send).
     pub fn send_into(self, response: &mut Vec<u8>) -> Result<(), Error> {
         self.client.connection.message(self.message, response, self.ask)
+    }
+}
+
+/// Without the message.
+impl fmt::Debug for ClientRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientRequest")
+            .field("size", &self.message.len())
+            .field("ask", &self.ask)
+            .finish_non_exhaustive()
     }
 }

@@ -49,8 +49,8 @@ impl ServerKeys {
     /// [`Error::KeyNameTaken`] when a key has this name, [`Error::KeyTaken`] when this key has another name,
     /// [`Error::InvalidSetting`] for an empty name, [`Error::Random`] when the operating system gives no random bytes,
     /// [`Error::Stopped`] when the server has ended.
-    pub fn add(&self, name: impl Into<String>, key: &Key) -> Result<(), Error> {
-        self.pool.upgrade().ok_or(Error::Stopped)?.keyring.add(name, key)
+    pub fn add(&self, name: impl Into<String>, key: impl Into<Key>) -> Result<(), Error> {
+        self.pool.upgrade().ok_or(Error::Stopped)?.keyring.add(name, &key.into())
     }
 
     /// Accepts the key of this name no more and closes the connections that live under it; `false` when there is no

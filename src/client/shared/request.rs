@@ -1,5 +1,6 @@
 //! One call with more than the defaults.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::SharedClient;
@@ -30,7 +31,7 @@ impl SharedClient {
 /// assert_eq!(short.wait()?, b"one");
 /// # Ok::<(), falcotcp_sync::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 #[must_use = "nothing is sent before `send`, `start` or `call`"]
 pub struct SharedRequest<'c> {
     client: &'c SharedClient,
@@ -78,8 +79,26 @@ impl SharedRequest<'_> {
         self.client.start_with(self.message, self.ask)
     }
 
+    /// Starts the call if there is room for it, as [`SharedClient::try_start`].
+    ///
+    /// # Errors
+    /// Those of [`SharedClient::try_start`]; [`Error::InvalidSetting`] for a time-out of zero.
+    pub fn try_start(self) -> Result<Call, Error> {
+        self.client.try_start_with(self.message, self.ask)
+    }
+
     /// The call as a future, as [`SharedClient::call`]. A time-out of zero is over when it is first polled.
     pub fn call(self) -> Calling {
         self.client.call_with(self.message, self.ask)
+    }
+}
+
+/// Without the message.
+impl fmt::Debug for SharedRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedRequest")
+            .field("size", &self.message.len())
+            .field("ask", &self.ask)
+            .finish_non_exhaustive()
     }
 }

@@ -147,7 +147,7 @@ fn two_of_our_clients_each_get_their_own_answers_from_the_published_server() {
 
 #[test]
 fn our_client_with_another_key_is_refused_by_the_published_server() {
-    let refused = Client::connect(published_server(), &Key::from_bytes(ANOTHER_KEY));
+    let refused = Client::connect(published_server(), Key::from_bytes(ANOTHER_KEY));
     assert!(matches!(refused, Err(Error::Refused)), "{refused:?}");
 }
 
@@ -209,7 +209,7 @@ fn our_client() -> Client {
 /// A connection of the published server that says nothing holds up the others of its worker for a second, so one of
 /// several takes its time.
 fn our_builder() -> ClientBuilder {
-    Client::builder(&Key::from_bytes(KEY)).connect_timeout(PATIENCE).request_timeout(PATIENCE)
+    Client::builder(Key::from_bytes(KEY)).connect_timeout(PATIENCE).request_timeout(PATIENCE)
 }
 
 /// The one published server of this program, which reverses: it can't be stopped, and its threads spin while they

@@ -18,7 +18,7 @@ fn a_thousand_calls_are_in_flight_and_the_timer_of_tokio_is_on_time() {
             message.to_vec()
         })
         .expect("spawning");
-    let client = Client::builder(&key()).connect_shared(server.local_addr()).expect("connecting");
+    let client = Client::builder(key()).connect_shared(server.local_addr()).expect("connecting");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let calls: Vec<_> = (0..1000u32)

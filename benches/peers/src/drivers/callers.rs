@@ -60,7 +60,7 @@ fn calls(way: Way, server: SocketAddr, threads: usize) -> Result<Vec<Call>> {
 
 /// No client runs out while others have their turn. Sessions are classic in all of them.
 fn builder() -> ClientBuilder {
-    Client::builder(&Key::from_bytes(SHARED_KEY)).lifetime(LIFETIME).forward_secrecy(ForwardSecrecy::Off)
+    Client::builder(Key::from_bytes(SHARED_KEY)).lifetime(LIFETIME).forward_secrecy(ForwardSecrecy::Off)
 }
 
 fn through_client(server: SocketAddr) -> Result<Call> {

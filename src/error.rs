@@ -18,10 +18,13 @@ pub enum Error {
     Refused,
     /// The server holds the key but offers no forward-secret sessions, which the client requires. Nothing was sent.
     NotForwardSecret,
-    /// The empty response: the server has no answer to this message. Its handler may have failed, or the message arrived
-    /// damaged or over the server's limit. The client stays usable unless the server closes, or answered before it had all
-    /// of the message.
+    /// The empty response, or a rejection without a reason: the server has no answer to this message. The message arrived
+    /// damaged or over the server's limit, its handler rejected it, or, in a classic session, failed. The client stays
+    /// usable unless the server closes, or answered before it had all of the message.
     Rejected,
+    /// The handler failed: it panicked, and the server's log says at what. Only forward-secret sessions say so; in others it
+    /// is [`Rejected`](Self::Rejected). The client stays usable.
+    HandlerFailed,
     /// The server sheds load: the message had waited too long there, and was not handled
     /// ([`shed_after`](crate::ServerBuilder::shed_after)). It may be sent again after a pause, which is up to the caller: the
     /// client does not by itself, since that would add to the load. Only forward-secret sessions say so; in others it is
@@ -167,7 +170,7 @@ impl Error {
     /// something twice.
     pub fn was_sent(&self) -> bool {
         match self {
-            Self::Rejected | Self::NotAuthentic | Self::ClosedInFlight => true,
+            Self::Rejected | Self::HandlerFailed | Self::NotAuthentic | Self::ClosedInFlight => true,
             Self::TooLarge { phase, .. }
             | Self::TimedOut { phase, .. }
             | Self::ClosedByServer { phase }
@@ -180,13 +183,21 @@ impl Error {
         }
     }
 
+    /// Whether the server has no response to this message and all goes on: [`Rejected`](Self::Rejected),
+    /// [`HandlerFailed`](Self::HandlerFailed) or [`Overloaded`](Self::Overloaded).
+    pub fn is_rejection(&self) -> bool {
+        matches!(self, Self::Rejected | Self::HandlerFailed | Self::Overloaded)
+    }
+
     /// What was going on; `None` where nothing was, as for a setting or a key.
     pub fn phase(&self) -> Option<Phase> {
         match self {
             Self::Refused | Self::NotForwardSecret => Some(Phase::Establishment),
-            Self::Rejected | Self::Overloaded | Self::NotAuthentic | Self::ClosedInFlight => {
-                Some(Phase::Receive)
-            }
+            Self::Rejected
+            | Self::HandlerFailed
+            | Self::Overloaded
+            | Self::NotAuthentic
+            | Self::ClosedInFlight => Some(Phase::Receive),
             Self::Unasked => Some(Phase::Idle),
             Self::TimedOut { phase, .. }
             | Self::TooLarge { phase, .. }
@@ -252,6 +263,9 @@ impl Error {
             ),
             Self::Rejected => {
                 f.write_str("the server rejected the message (empty response): see its log for the reason")
+            }
+            Self::HandlerFailed => {
+                f.write_str("the server rejected the message, as its handler failed: see its log")
             }
             Self::Overloaded => {
                 f.write_str("the server sheds load and did not handle the message: send it again after a pause")
@@ -319,7 +333,9 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Refused => io::ErrorKind::ConnectionRefused,
-            Error::Rejected | Error::Overloaded | Error::InCallback { .. } => io::ErrorKind::Other,
+            Error::Rejected | Error::HandlerFailed | Error::Overloaded | Error::InCallback { .. } => {
+                io::ErrorKind::Other
+            }
             Error::Busy => io::ErrorKind::WouldBlock,
             Error::NotForwardSecret => io::ErrorKind::Unsupported,
             Error::TimedOut { .. } => io::ErrorKind::TimedOut,
@@ -357,6 +373,7 @@ mod tests {
         let mut all = vec![
             Error::Refused,
             Error::Rejected,
+            Error::HandlerFailed,
             Error::Overloaded,
             Error::NotAuthentic,
             Error::Unasked,

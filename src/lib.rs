@@ -45,8 +45,8 @@
 //!   stream in doubt closes the client ([`Client::is_open`]). With [`reconnect`](ClientBuilder::reconnect) it connects
 //!   anew by itself. What may have been processed is never sent again, unless you say that it may be
 //!   ([`ClientRequest::idempotent`]), or a server said goodbye before it took it up.
-//! - **Panics.** A handler that panics rejects its message, which the client sees as [`Error::Rejected`]. All
-//!   others go on. That needs `panic = "unwind"`, Cargo's default.
+//! - **Panics.** A handler that panics rejects its message, which the client sees as [`Error::HandlerFailed`], in a
+//!   classic session as [`Error::Rejected`]. All others go on. That needs `panic = "unwind"`, Cargo's default.
 //! - **Stopping.** [`ServerHandle::shutdown`] answers what has arrived before it closes; a [`Stopper`] does it from
 //!   another thread. Dropping the handle stops the server as well. Peers of forward-secret sessions have up to a second
 //!   more to read its goodbye.

@@ -154,6 +154,27 @@ fn an_empty_response_is_a_rejection_and_the_client_stays_open() {
 }
 
 #[test]
+fn a_handler_that_failed_is_told_where_the_session_can_and_is_a_rejection_in_any() {
+    let fails = |message: &[u8]| message[0].to_string();
+    let server = server(1).bind("127.0.0.1:0").expect("binding").spawn(fails).expect("spawning");
+    let builder = || Client::builder(key()).request_timeout(PATIENCE);
+    let classic = (builder().forward_secrecy(ForwardSecrecy::Off), Error::Rejected);
+    #[cfg(feature = "forward-secrecy")]
+    let (sessions, told) = ([classic, (builder(), Error::HandlerFailed)], 2);
+    #[cfg(not(feature = "forward-secrecy"))]
+    let (sessions, told) = ([classic], 1);
+    for (builder, expected) in sessions {
+        let is_expected = |error: &Error| error.to_string() == expected.to_string() && error.is_rejection();
+        let mut client = builder.connect(server.local_addr()).expect("connecting");
+        assert!(is_expected(&client.message(b"").expect_err("it fails")), "{expected}");
+        assert_eq!(client.message(b"A").expect("it stays open"), b"65");
+        let shared = builder.connect_shared(server.local_addr()).expect("connecting");
+        assert!(is_expected(&shared.message(b"").expect_err("it fails")), "{expected}");
+    }
+    assert_eq!(server.stats().panics, 2 * told);
+}
+
+#[test]
 fn a_response_that_does_not_open_closes_the_client() {
     for byte in [8, 20, 24, 39] {
         let addr = scripted(move |stream| {

@@ -46,7 +46,7 @@ fn a_rejected_message_does_not_spoil_the_others() {
     for (message, result) in messages.iter().zip(results) {
         match result {
             Ok(response) => assert_eq!(response, message),
-            Err(error) => assert!(matches!(error, Error::Rejected) && message[0] % 3 == 0, "{error}"),
+            Err(error) => assert!(matches!(error, Error::HandlerFailed) && message[0] % 3 == 0, "{error}"),
         }
     }
     assert!(client.is_open());

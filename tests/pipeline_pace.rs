@@ -199,7 +199,7 @@ fn one_message_that_is_rejected_or_too_large_does_not_end_it() {
     let error = pipeline.send("too large").expect_err("over the limit");
     assert!(matches!(error, Error::TooLarge { phase: Phase::Send, size: 9, limit: 4, .. }), "{error}");
     pipeline.send("good").expect("sent");
-    assert!(matches!(pipeline.receive(), Err(Error::Rejected)));
+    assert!(matches!(pipeline.receive(), Err(Error::HandlerFailed)));
     assert_eq!(pipeline.receive().expect("in order"), Some(&b"good"[..]));
     drop(pipeline);
     assert!(client.is_open());

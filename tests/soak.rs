@@ -106,7 +106,7 @@ fn honest(addr: std::net::SocketAddr, random: &mut Random) -> u64 {
         }
         match client.message_into(&message, &mut response) {
             Ok(()) => assert_eq!(response, message),
-            Err(Error::Rejected) => assert_eq!(message.first(), Some(&16)),
+            Err(Error::HandlerFailed) => assert_eq!(message.first(), Some(&16)),
             Err(error) => panic!("{error}"),
         }
         answered += 1;

@@ -74,11 +74,10 @@ impl Connection {
         self.unpark();
         let outcome = self.make_ready(deadline).and_then(|()| exchange(self));
         match (&outcome, &mut self.link) {
-            (Ok(()) | Err(Error::Rejected | Error::Overloaded), Some(link)) => {
-                link.last_used = Instant::now();
-            }
-            (Ok(()) | Err(Error::TooLarge { phase: Phase::Send, .. }), _) => {}
-            (Err(_), link) => *link = None,
+            (Err(Error::TooLarge { phase: Phase::Send, .. }), _) => {}
+            (Err(error), link) if !error.is_rejection() => *link = None,
+            (_, Some(link)) => link.last_used = Instant::now(),
+            (_, None) => {}
         }
         self.release_buffers();
         self.park();

@@ -44,6 +44,7 @@ impl Client {
     /// # Errors
     /// - [`Error::Rejected`]: the server has no answer to it. The client stays open, unless that came before all of the message
     ///   was sent, as for one over the server's limit.
+    /// - [`Error::HandlerFailed`]: the handler panicked. The client stays open.
     /// - [`Error::Overloaded`]: the server sheds load and did not handle it. The client stays open.
     /// - [`Error::TooLarge`] in [`Phase::Send`](crate::Phase::Send): over `max_message_size`; nothing was sent and the
     ///   client stays open.

@@ -175,7 +175,7 @@ impl Link {
                 Err(error) => Some(settings.io_error(Phase::Send, error)),
             };
             match (self.early_answer(input, settings, deadline), failure) {
-                (Some(rejection @ (Error::Rejected | Error::Overloaded)), _) => return Err(rejection),
+                (Some(answer), _) if answer.is_rejection() => return Err(answer),
                 (_, Some(failure)) | (Some(failure), None) => return Err(failure),
                 (None, None) => {}
             }

@@ -34,8 +34,8 @@ impl Client {
     /// Sends `messages` without waiting for each response, and gives every result to `each`, in the order of the
     /// messages.
     ///
-    /// A result is the response, [`Error::Rejected`] if the server did not process that message, or [`Error::TooLarge`]
-    /// in [`Phase::Send`](crate::Phase::Send) if it is over `max_message_size` and was not sent; neither spoils the
+    /// A result is the response, a [rejection](Error::is_rejection) if the server has none to that message, or
+    /// [`Error::TooLarge`] in [`Phase::Send`](crate::Phase::Send) if it is over `max_message_size` and was not sent; neither spoils the
     /// others. Messages are taken from the iterator as there is room: up to 1024 are in flight, and as much as the
     /// sockets' buffers take. However large the messages and responses are, both ends make progress: while responses
     /// are outstanding, the client reads instead of waiting until it can send. `request_timeout` is the longest time
@@ -166,7 +166,7 @@ impl Pipeline<'_> {
     /// most. `None` if nothing is in flight.
     ///
     /// # Errors
-    /// - [`Error::Rejected`] and [`Error::Overloaded`]: the server has no answer to that message; all goes on.
+    /// - A [rejection](Error::is_rejection): the server has no answer to that message; all goes on.
     /// - What ends the connection, as for [`Client::message`], after all responses that had arrived.
     pub fn receive(&mut self) -> Result<Option<&[u8]>, Error> {
         self.in_flight.restart_deadline();

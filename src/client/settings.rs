@@ -45,7 +45,11 @@ pub(super) struct Settings {
 
 /// What a server's rejection means.
 pub(super) fn rejected(reason: RejectionReason) -> Error {
-    if reason == RejectionReason::Overloaded { Error::Overloaded } else { Error::Rejected }
+    match reason {
+        RejectionReason::NotGiven => Error::Rejected,
+        RejectionReason::HandlerFailed => Error::HandlerFailed,
+        RejectionReason::Overloaded => Error::Overloaded,
+    }
 }
 
 impl Settings {

@@ -15,7 +15,7 @@ pub mod getting_started {}
 ///
 /// API: [`Handler`](crate::Handler), [`Request`](crate::Request), [`Response`](crate::Response),
 /// [`ConnectionInfo`](crate::ConnectionInfo), [`EndReason`](crate::EndReason), [`TestRequest`](crate::TestRequest),
-/// [`Error::Rejected`](crate::Error::Rejected).
+/// [`Error::Rejected`](crate::Error::Rejected), [`Error::HandlerFailed`](crate::Error::HandlerFailed).
 pub mod handlers {}
 
 #[doc = include_str!("links.txt")]

@@ -37,8 +37,9 @@ use crate::protocol::ResponseWriter;
 /// later blocks nothing: [`Response::defer`].
 ///
 /// # Panics
-/// A handler that panics gives the empty response, which the client sees as [`Error::Rejected`](crate::Error::Rejected);
-/// the connection, its worker and every other connection go on. A panic in the other two methods is logged and counted,
+/// A handler that panics rejects its message, which the client sees as [`Error::HandlerFailed`](crate::Error::HandlerFailed),
+/// or in a classic session as the empty response, [`Error::Rejected`](crate::Error::Rejected); the connection, its worker and
+/// every other connection go on. A panic in the other two methods is logged and counted,
 /// and that is all. That needs the default `panic = "unwind"`.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. What `response` holds at the end is sent, also when that is nothing.

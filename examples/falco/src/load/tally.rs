@@ -59,6 +59,7 @@ impl Tally {
 fn kind(error: &Error) -> &'static str {
     match error {
         Error::Rejected => "rejected",
+        Error::HandlerFailed => "handler failed",
         Error::Overloaded => "overloaded",
         Error::Refused | Error::NotForwardSecret => "refused",
         Error::TooLarge { .. } => "too large",

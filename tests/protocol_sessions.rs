@@ -3,53 +3,11 @@
 #[path = "common/sessions.rs"]
 mod sessions;
 
-/// However the bytes are cut, they mean the same.
+/// However the bytes are cut, they mean the same: `protocol_random.rs` cuts at random.
 mod segmentation {
     use std::time::Instant;
 
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use crate::sessions::{ClientEnd, LIMIT, Received, ServerEnd, cipher, establishment, message, response};
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn a_server_sees_the_same_in_any_pieces(
-            established in prop::bool::weighted(0.9),
-            first in prop::bool::weighted(0.9),
-            frames in vec(client_frame(), 0..8),
-            sizes in piece_sizes(),
-        ) {
-            let (cipher, now) = (cipher(), Instant::now());
-            let start = if established { ServerEnd::established } else { ServerEnd::accepted };
-            let mut bytes = if !established && first { establishment(&cipher) } else { Vec::new() };
-            bytes.extend(frames.concat());
-            let (mut whole, mut cut) = (start(&cipher, now), start(&cipher, now));
-            whole.feed(&bytes);
-            cut.feed_in_pieces(&bytes, &sizes);
-            prop_assert_eq!(whole.outcome(), cut.outcome());
-        }
-
-        #[test]
-        fn a_client_sees_the_same_in_any_pieces(
-            messages in prop::option::weighted(0.9, 0..8_usize),
-            frames in vec(server_frame(), 0..8),
-            sizes in piece_sizes(),
-        ) {
-            let (cipher, now) = (cipher(), Instant::now());
-            let start = || match messages {
-                Some(messages) => ClientEnd::with_unanswered(&cipher, messages, now),
-                None => ClientEnd::establishing(&cipher, now),
-            };
-            let bytes = frames.concat();
-            let (mut whole, mut cut) = (start(), start());
-            whole.feed(&bytes);
-            cut.feed_in_pieces(&bytes, &sizes);
-            prop_assert_eq!(whole.outcome(), cut.outcome());
-        }
-    }
+    use crate::sessions::{ClientEnd, Received, cipher};
 
     #[test]
     fn an_unasked_empty_response_is_passed_over_in_any_two_pieces() {
@@ -59,59 +17,6 @@ mod segmentation {
             client.feed(&[0; 8][..cut]);
             assert_eq!(client.seen, [Received::Unasked], "cut at {cut}");
         }
-    }
-
-    fn client_frame() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![
-            8 => text().prop_map(|text| message(&cipher(), &text)),
-            2 => (text(), any::<prop::sample::Index>()).prop_map(|(text, at)| damaged(message(&cipher(), &text), at, 9)),
-            2 => vec(any::<u8>(), 0..28).prop_map(|bytes| announced(&[1], bytes.len(), &bytes)),
-            1 => too_long().prop_map(|length| announced(&[1], length, &[5; 50])),
-            2 => Just(vec![2]),
-            2 => (3..=255_u8).prop_map(|unregistered| vec![unregistered]),
-            1 => Just(()).prop_map(|()| establishment(&cipher())),
-            1 => any::<prop::sample::Index>().prop_map(|at| damaged(establishment(&cipher()), at, 1)),
-            1 => vec(any::<u8>(), 0..300),
-        ]
-    }
-
-    fn server_frame() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![
-            8 => text().prop_map(|text| response(&cipher(), &text)),
-            3 => Just(vec![0; 8]),
-            1 => Just(vec![0xFF]),
-            1 => (text(), any::<prop::sample::Index>()).prop_map(|(text, at)| damaged(response(&cipher(), &text), at, 8)),
-            1 => vec(any::<u8>(), 1..28).prop_map(|bytes| announced(&[], bytes.len(), &bytes)),
-            1 => too_long().prop_map(|length| announced(&[], length, &[5; 50])),
-            1 => vec(any::<u8>(), 0..300),
-        ]
-    }
-
-    fn text() -> impl Strategy<Value = Vec<u8>> {
-        prop_oneof![
-            1 => Just(Vec::new()),
-            4 => vec(any::<u8>(), 0..40),
-            2 => vec(any::<u8>(), 0..=LIMIT),
-            1 => vec(any::<u8>(), LIMIT),
-        ]
-    }
-
-    fn too_long() -> impl Strategy<Value = usize> {
-        prop_oneof![Just(LIMIT + 29), LIMIT + 29..2 * LIMIT, Just(usize::MAX - 8), Just(usize::MAX)]
-    }
-
-    fn piece_sizes() -> impl Strategy<Value = Vec<usize>> {
-        prop_oneof![Just(vec![1]), vec(1..20_usize, 1..10), vec(1..400_usize, 1..10)]
-    }
-
-    fn damaged(mut frame: Vec<u8>, at: prop::sample::Index, header: usize) -> Vec<u8> {
-        let at = header + at.index(frame.len() - header);
-        frame[at] ^= 0x10;
-        frame
-    }
-
-    fn announced(kind: &[u8], length: usize, bytes: &[u8]) -> Vec<u8> {
-        [kind, &(length as u64).to_be_bytes(), bytes].concat()
     }
 }
 

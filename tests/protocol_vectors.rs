@@ -3,7 +3,7 @@
 #[path = "common/sessions.rs"]
 mod sessions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,8 +12,8 @@ use falcotcp_sync::protocol::{
     ACCEPTED, Cipher, ClientSession, MESSAGE_HEADER, NONCE_LENGTH, RESPONSE_HEADER, Refusal, Rejection,
     ResponseWriter,
 };
-use serde_json::{Map, Value};
 use sessions::{ClientEnd, Known, LIMIT, Received, Served, ServerEnd, nonces};
+use tinyjson::JsonValue;
 
 #[test]
 fn every_name_is_known_here_and_there_once() {
@@ -173,16 +173,16 @@ fn served_key(vectors: &[Vector]) -> Arc<Cipher> {
 }
 
 fn vectors() -> Vec<Vector> {
-    let vectors: Vec<Map<String, Value>> =
-        serde_json::from_str(include_str!("protocol-vectors.json")).unwrap();
-    vectors.into_iter().map(vector).collect()
+    let vectors: JsonValue = include_str!("protocol-vectors.json").parse().unwrap();
+    let vectors: Vec<JsonValue> = vectors.try_into().unwrap();
+    vectors.into_iter().map(|fields| vector(fields.try_into().unwrap())).collect()
 }
 
-fn vector(mut fields: Map<String, Value>) -> Vector {
+fn vector(mut fields: HashMap<String, JsonValue>) -> Vector {
     let mut text = |name| match fields.remove(name) {
-        Some(Value::String(text)) => Some(text),
+        Some(JsonValue::String(text)) => Some(text),
         None => None,
-        Some(other) => panic!("{name} is {other}"),
+        Some(other) => panic!("{name} is {other:?}"),
     };
     let vector = Vector {
         name: text("name").unwrap(),

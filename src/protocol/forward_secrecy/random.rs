@@ -1,78 +1,70 @@
 //! Both ends after the handshake, with keys that are replaced every few frames.
 
-use proptest::collection::vec;
-use proptest::prelude::*;
+use std::time::Duration;
+
+use arbtest::arbitrary::{self, Unstructured};
+use arbtest::arbtest;
 
 use super::fixture::{LIMIT, ends};
 use super::handshake::SessionKeys;
 use super::{ClientFrames, FRAME_HEADER, ServerFrames};
 use crate::protocol::{ClientEvent, ClientFault, Refusal, RejectionReason, ServerEvent};
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+/// How long each property is tried with ever new sessions.
+const TIME: Duration = Duration::from_secs(1);
 
-    /// However often keys are replaced, and whatever comes late: each message has its answer, and each ping its pong.
-    #[test]
-    fn both_ends_agree(steps in vec(step(), 0..60), rekey_blocks in 1..100_u64) {
+/// Bytes of chance for the longest of them.
+const LONGEST: u32 = 16 << 10;
+
+/// However often keys are replaced, and whatever comes late: each message has its answer, and each ping its pong.
+#[test]
+fn both_ends_agree() {
+    let property = |random: &mut Unstructured<'_>| {
+        let mut both = Both::new(random.int_in_range(1..=99)?);
+        while !random.is_empty() {
+            both.take(&step(random)?);
+        }
+        both.finish();
+        Ok(())
+    };
+    arbtest(property).size_max(LONGEST).budget(TIME).run();
+}
+
+/// The bytes mean the same, however they are cut.
+#[test]
+fn any_segmentation_gives_the_same_events() {
+    let property = |random: &mut Unstructured<'_>| {
+        let rekey_blocks = random.int_in_range(1..=99)?;
+        let sizes = (0..=random.int_in_range(0..=8)?)
+            .map(|_| random.int_in_range(1..=400))
+            .collect::<Result<Vec<usize>, _>>()?;
+        let damage: Option<usize> = random.arbitrary()?;
+        let mut steps = Vec::new();
+        while !random.is_empty() {
+            steps.push(step(random)?);
+        }
         let mut both = Both::new(rekey_blocks);
         for step in &steps {
             both.take(step);
         }
         both.finish();
-    }
-
-    /// The bytes mean the same, however they are cut.
-    #[test]
-    fn any_segmentation_gives_the_same_events(
-        steps in vec(step(), 0..20),
-        rekey_blocks in 1..100_u64,
-        sizes in vec(1..400_usize, 1..10),
-        damage in prop::option::of(any::<prop::sample::Index>()),
-    ) {
-        let mut both = Both::new(rekey_blocks);
-        for step in &steps {
-            both.take(step);
-        }
-        both.finish();
-        for to_server in [true, false] {
-            let mut bytes = if to_server { both.to_server.clone() } else { both.to_client.clone() };
-            if let Some(at) = damage.filter(|_| !bytes.is_empty()) {
-                let at = at.index(bytes.len());
+        for (is_to_server, mut bytes) in [(true, both.to_server), (false, both.to_client)] {
+            if let Some(at) = damage.and_then(|at| at.checked_rem(bytes.len())) {
                 bytes[at] ^= 0x10;
             }
             let events = |sizes: &[usize]| {
-                let (mut client, mut server) = ends(&keys(), rekey_blocks);
-                if !to_server {
-                    for step in &steps {
-                        say(&mut client, step, &mut Vec::new());
-                    }
+                let (client, server) = ends(&keys(), rekey_blocks);
+                if is_to_server {
+                    events_of_server(server, &bytes, sizes)
+                } else {
+                    events_of_client(client, &steps, &bytes, sizes)
                 }
-                let mut input = Vec::new();
-                let mut seen = Vec::new();
-                let mut rest = &bytes[..];
-                for size in sizes.iter().cycle() {
-                    let (piece, left) = rest.split_at((*size).min(rest.len()));
-                    rest = left;
-                    input.extend_from_slice(piece);
-                    let mut next = |input: &mut [u8]| {
-                        if to_server { server_event(&mut server, input) } else { client_event(&mut client, input) }
-                    };
-                    while let Some((taken, event)) = next(&mut input) {
-                        seen.push(event);
-                        if taken == 0 {
-                            return seen;
-                        }
-                        input.drain(..taken);
-                    }
-                    if rest.is_empty() {
-                        return seen;
-                    }
-                }
-                seen
             };
-            prop_assert_eq!(events(&[usize::MAX]), events(&sizes));
+            assert_eq!(events(&[usize::MAX]), events(&sizes));
         }
-    }
+        Ok(())
+    };
+    arbtest(property).size_max(LONGEST).budget(TIME).run();
 }
 
 #[test]
@@ -164,14 +156,19 @@ enum Step {
     Reject,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        3 => vec(any::<u8>(), 0..=LIMIT).prop_map(Step::Message),
-        2 => Just(Step::Ping),
-        1 => vec(any::<u8>(), 0..40).prop_map(Step::Unregistered),
-        3 => Just(Step::Respond),
-        1 => Just(Step::Reject),
-    ]
+fn step(random: &mut Unstructured<'_>) -> arbitrary::Result<Step> {
+    Ok(match random.int_in_range(0..=9)? {
+        0..3 => Step::Message(text(random, LIMIT)?),
+        3..5 => Step::Ping,
+        5 => Step::Unregistered(text(random, 40)?),
+        6..9 => Step::Respond,
+        _ => Step::Reject,
+    })
+}
+
+fn text(random: &mut Unstructured<'_>, longest: usize) -> arbitrary::Result<Vec<u8>> {
+    let size = random.int_in_range(0..=longest.min(random.len()))?;
+    Ok(random.bytes(size.min(random.len()))?.to_vec())
 }
 
 /// A connection without a socket: what is said arrives at once, and is kept.
@@ -310,21 +307,49 @@ fn answer_as(kind: u8, client: &mut ClientFrames, server: &mut ServerFrames, out
     }
 }
 
-/// The next event as text, and what it took; `None` for too few bytes.
-fn server_event(server: &mut ServerFrames, input: &mut [u8]) -> Option<(usize, String)> {
-    match server.receive(input, &mut Vec::new()) {
+fn events_of_server(mut server: ServerFrames, bytes: &[u8], sizes: &[usize]) -> Vec<String> {
+    events(bytes, sizes, |input| match server.receive(input, &mut Vec::new()) {
         (_, ServerEvent::NeedMore { .. }) => None,
         (taken, event) => Some((taken, format!("{event:?}"))),
-    }
+    })
 }
 
-fn client_event(client: &mut ClientFrames, input: &mut [u8]) -> Option<(usize, String)> {
-    if input.is_empty() {
-        return None;
+/// Of a client that has said all this.
+fn events_of_client(mut client: ClientFrames, steps: &[Step], bytes: &[u8], sizes: &[usize]) -> Vec<String> {
+    for step in steps {
+        say(&mut client, step, &mut Vec::new());
     }
-    match client.receive(input) {
+    events(bytes, sizes, |input| match client.receive(input) {
         Ok((_, ClientEvent::NeedMore { .. })) => None,
         Ok((taken, event)) => Some((taken, format!("{event:?}"))),
         Err(fault) => Some((0, format!("{fault:?}"))),
+    })
+}
+
+/// What is seen of bytes that come in pieces of these sizes. `next` gives an event and what it took, the last one nothing; `None`
+/// for too few bytes.
+fn events(
+    bytes: &[u8],
+    sizes: &[usize],
+    mut next: impl FnMut(&mut [u8]) -> Option<(usize, String)>,
+) -> Vec<String> {
+    let (mut input, mut seen, mut rest) = (Vec::new(), Vec::new(), bytes);
+    for size in sizes.iter().cycle() {
+        let (piece, left) = rest.split_at((*size).min(rest.len()));
+        rest = left;
+        input.extend_from_slice(piece);
+        while !input.is_empty()
+            && let Some((taken, event)) = next(&mut input)
+        {
+            seen.push(event);
+            if taken == 0 {
+                return seen;
+            }
+            input.drain(..taken);
+        }
+        if rest.is_empty() {
+            break;
+        }
     }
+    seen
 }

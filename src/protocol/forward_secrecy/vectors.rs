@@ -1,10 +1,11 @@
 //! Every vector of `tests/forward-secrecy-vectors.json`, byte for byte. Each is given to the smallest part that it
 //! says something about: ciphers, one end of a session after the handshake, or a whole session.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use tinyjson::{InnerAsRef, JsonValue};
 
 use super::fixture::{Known, ends};
 use super::frame::{from_client, from_server};
@@ -60,7 +61,7 @@ fn each_frame_is_sealed_and_opened_under_the_keys_that_follow_each_other() {
                 assert_eq!(text, frame.bytes("text"));
                 for cipher in [&sealing, &opening] {
                     assert_eq!(cipher.blocks(), frame.number("blocks_after"));
-                    assert_eq!(cipher.blocks() == 0, frame.0["rekeyed_after"].as_bool().unwrap());
+                    assert_eq!(cipher.blocks() == 0, frame.boolean("rekeyed_after"));
                 }
             }
             assert_eq!(keys.len() > 1, session.name() == "rekeyed", "each key is there");
@@ -86,7 +87,7 @@ fn each_end_says_and_understands_its_frames() {
 #[test]
 fn each_negative_frame_ends_the_session_in_silence() {
     let mut seen = 0;
-    for vector in negative().filter(|vector| vector.0.get("bytes").is_some()) {
+    for vector in negative().filter(|vector| vector.0.contains_key("bytes")) {
         let session = vector.session();
         let mut play = Play::new(&session);
         let delivered = usize::try_from(vector.number("delivered")).unwrap();
@@ -135,7 +136,7 @@ fn each_negative_frame_ends_the_session_in_silence() {
 #[test]
 fn each_negative_answer_is_refused() {
     let mut seen = 0;
-    for vector in negative().filter(|vector| vector.0.get("answer").is_some()) {
+    for vector in negative().filter(|vector| vector.0.contains_key("answer")) {
         assert_eq!(vector.text("expected"), "refused: the client sends nothing and closes");
         let session = vector.session();
         let answer: [u8; ANSWER_LENGTH] = vector.bytes("answer").try_into().unwrap();
@@ -164,7 +165,7 @@ fn each_negative_answer_is_refused() {
 #[test]
 fn each_establishment_is_answered_as_the_policy_says() {
     let mut seen = 0;
-    for vector in negative().filter(|vector| vector.0.get("establishment").is_some()) {
+    for vector in negative().filter(|vector| vector.0.contains_key("establishment")) {
         let policies = [
             ("off", ForwardSecrecy::Off),
             ("prefer", ForwardSecrecy::Prefer),
@@ -178,7 +179,7 @@ fn each_establishment_is_answered_as_the_policy_says() {
             let mut output = Vec::new();
             let mut establishment = vector.bytes("establishment");
             let (taken, event) = server.receive(&mut establishment, &mut output, now);
-            match vector.0["expected"][name].as_str().unwrap() {
+            match vector.object("expected").text(name) {
                 "ff" => {
                     assert_eq!((taken, event), (ESTABLISHMENT_LENGTH, ServerEvent::Established));
                     assert_eq!((&output[..], server.is_forward_secret()), (&[0xFF][..], false));
@@ -265,8 +266,7 @@ impl Play {
 }
 
 /// An object of the file.
-#[derive(Clone)]
-struct Vector(Value);
+struct Vector(HashMap<String, JsonValue>);
 
 impl Vector {
     fn name(&self) -> &str {
@@ -278,11 +278,30 @@ impl Vector {
     }
 
     fn text(&self, field: &str) -> &str {
-        self.0[field].as_str().unwrap_or_else(|| panic!("{field} in {}", self.0))
+        self.field::<String>(field)
     }
 
+    /// Exact up to 2^53, and for `u64::MAX`, at which casts end.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lengths, times and counts")]
     fn number(&self, field: &str) -> u64 {
-        self.0[field].as_u64().unwrap_or_else(|| panic!("{field} in {}", self.0))
+        *self.field::<f64>(field) as u64
+    }
+
+    fn boolean(&self, field: &str) -> bool {
+        *self.field(field)
+    }
+
+    fn object(&self, field: &str) -> Vector {
+        Vector(self.field::<HashMap<_, _>>(field).clone())
+    }
+
+    fn list(&self, field: &str) -> impl Iterator<Item = Vector> + use<> {
+        let objects = self.field::<Vec<JsonValue>>(field).clone();
+        objects.into_iter().map(|object| Vector(object.try_into().unwrap()))
+    }
+
+    fn field<T: InnerAsRef>(&self, field: &str) -> &T {
+        self.0.get(field).and_then(JsonValue::get).unwrap_or_else(|| panic!("{field} in {:?}", self.0))
     }
 
     fn bytes(&self, field: &str) -> Vec<u8> {
@@ -302,7 +321,7 @@ impl Vector {
 
     /// Of a session, as all that follow.
     fn frames(&self) -> impl Iterator<Item = Vector> {
-        list(&self.0["frames"])
+        self.list("frames")
     }
 
     fn cipher(&self) -> Arc<crate::protocol::Cipher> {
@@ -357,17 +376,14 @@ impl Vector {
 }
 
 fn sessions() -> impl Iterator<Item = Vector> {
-    list(&file()["sessions"])
+    file().list("sessions")
 }
 
 fn negative() -> impl Iterator<Item = Vector> {
-    list(&file()["negative"])
+    file().list("negative")
 }
 
-fn list(value: &Value) -> impl Iterator<Item = Vector> + use<> {
-    value.as_array().unwrap().clone().into_iter().map(Vector)
-}
-
-fn file() -> Value {
-    serde_json::from_str(include_str!("../../../tests/forward-secrecy-vectors.json")).unwrap()
+fn file() -> Vector {
+    let file: JsonValue = include_str!("../../../tests/forward-secrecy-vectors.json").parse().unwrap();
+    Vector(file.try_into().unwrap())
 }

@@ -92,7 +92,7 @@
 //!
 //! - `forward-secrecy`: forward-secret sessions, see [`ForwardSecrecy`]. The only one that is on by default; without it
 //!   every session is classic, and the crate needs neither X25519 nor SHA-256.
-//! - `aws-lc-rs`: AES-GCM of AWS-LC instead of the pure Rust one; needs a C compiler.
+//! - `aws-lc-rs`: AES-GCM and X25519 of AWS-LC instead of the pure Rust ones; needs a C compiler.
 //! - `r2d2`: `ClientManager`, for pools of clients by the crate of that name.
 //! - `proxy-protocol`: `ServerBuilder::proxy_protocol_from`, for the true peer behind load balancers.
 

@@ -9,10 +9,10 @@ use std::fmt;
 use std::time::Duration;
 
 use rand_core::TryCryptoRng;
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::noise::{Secret, SymmetricState};
+use super::x25519::{PrivateKey, PublicKey};
 use crate::protocol::cipher::Aead;
 use crate::protocol::{ESTABLISHMENT_PLAINTEXT, NONCE_LENGTH, ServerLimits, TAG_LENGTH};
 
@@ -28,7 +28,7 @@ const SERVER_PAYLOAD: usize = 16;
 
 /// A client's offer that is not answered yet. It owns the ephemeral private key, which is wiped with it.
 pub(in crate::protocol) struct Offer {
-    ephemeral: StaticSecret,
+    ephemeral: PrivateKey,
     state: SymmetricState,
 }
 
@@ -65,8 +65,8 @@ impl Offer {
     ) -> Result<Self, R::Error> {
         let ephemeral = draw(rng)?;
         let mut state = preshared.clone();
-        let public = PublicKey::from(&ephemeral);
-        plaintext[..EPHEMERAL].copy_from_slice(public.as_bytes());
+        let public = ephemeral.public();
+        plaintext[..EPHEMERAL].copy_from_slice(&public);
         rng.try_fill_bytes(&mut plaintext[EPHEMERAL..ESTABLISHMENT_PLAINTEXT - TAG_LENGTH])?;
         let key = mix_ephemeral(&mut state, &public);
         // Sealing fails for no payload of this length. If it did, no server would find an offer here.
@@ -83,11 +83,8 @@ impl Offer {
         let [OFFER_ACCEPTED, mut message_2 @ ..] = *answer else { return None };
         let public = public_key(&message_2);
         mix_ephemeral(&mut self.state, &public);
-        let shared = self.ephemeral.diffie_hellman(&public);
-        if !shared.was_contributory() {
-            return None;
-        }
-        let key = self.state.mix_key(shared.as_bytes());
+        let shared = self.ephemeral.agree(&public)?;
+        let key = self.state.mix_key(&shared);
         let payload = open_and_mix(&mut self.state, &key, &mut message_2[EPHEMERAL..])?;
         let limits = ServerLimits::decode(payload)?;
         Some((SessionKeys::new(&self.state), limits))
@@ -112,16 +109,13 @@ impl ReceivedOffer {
         limits: ServerLimits,
     ) -> Result<([u8; ANSWER_LENGTH], SessionKeys), NoAnswer> {
         let ephemeral = draw(rng).map_err(|_| NoAnswer::Unable)?;
-        let shared = ephemeral.diffie_hellman(&self.ephemeral);
-        if !shared.was_contributory() {
-            return Err(NoAnswer::LowOrder);
-        }
-        let public = PublicKey::from(&ephemeral);
+        let shared = ephemeral.agree(&self.ephemeral).ok_or(NoAnswer::LowOrder)?;
+        let public = ephemeral.public();
         mix_ephemeral(&mut self.state, &public);
-        let key = self.state.mix_key(shared.as_bytes());
+        let key = self.state.mix_key(&shared);
         let mut answer = [OFFER_ACCEPTED; ANSWER_LENGTH];
         let message_2 = &mut answer[1..];
-        message_2[..EPHEMERAL].copy_from_slice(public.as_bytes());
+        message_2[..EPHEMERAL].copy_from_slice(&public);
         message_2[EPHEMERAL..][..SERVER_PAYLOAD].copy_from_slice(&limits.encode());
         seal_and_mix(&mut self.state, &key, &mut message_2[EPHEMERAL..]).ok_or(NoAnswer::Unable)?;
         Ok((answer, SessionKeys::new(&self.state)))
@@ -159,25 +153,24 @@ impl fmt::Debug for Offer {
     }
 }
 
-/// A private key for one handshake. The type for keys of one use can't be drawn from a source that may fail; here the
-/// offer or the answer that owns it is used up instead.
-fn draw<R: TryCryptoRng>(rng: &mut R) -> Result<StaticSecret, R::Error> {
+/// A private key for one handshake, with which the offer or the answer that owns it is used up.
+fn draw<R: TryCryptoRng>(rng: &mut R) -> Result<PrivateKey, R::Error> {
     let mut bytes = Secret::default();
     rng.try_fill_bytes(&mut bytes[..])?;
-    Ok(StaticSecret::from(*bytes))
+    Ok(PrivateKey::new(&bytes))
 }
 
 /// The public key at the start of a message.
 fn public_key(message: &[u8]) -> PublicKey {
-    let mut bytes = [0; EPHEMERAL];
-    bytes.copy_from_slice(&message[..EPHEMERAL]);
-    PublicKey::from(bytes)
+    let mut public = [0; EPHEMERAL];
+    public.copy_from_slice(&message[..EPHEMERAL]);
+    public
 }
 
 /// The token `e`, which with a pre-shared key is mixed into the key as well (section 9.2).
 fn mix_ephemeral(state: &mut SymmetricState, public: &PublicKey) -> Secret {
-    state.mix_hash(public.as_bytes());
-    state.mix_key(public.as_bytes())
+    state.mix_hash(public);
+    state.mix_key(public)
 }
 
 /// `EncryptAndHash` of what stands before the room for the tag.
@@ -272,20 +265,24 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_an_answer_is_refused() {
-        let (mut offer, plaintext) = offer();
+        let fresh = || {
+            let mut plaintext = [0; 128];
+            let Ok(offer) = Offer::new(&preshared(), &mut Known(vec![0x41; 112]), &mut plaintext);
+            (offer, plaintext)
+        };
+        let (mut offer, plaintext) = fresh();
         let (answer, _) = answer(plaintext);
-        let fresh = || Offer { ephemeral: offer.ephemeral.clone(), state: offer.state.clone() };
         for bit in 0..8 * ANSWER_LENGTH {
             let mut flipped = answer;
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(fresh().finish(&flipped).is_none(), "bit {bit}");
+            assert!(fresh().0.finish(&flipped).is_none(), "bit {bit}");
         }
         assert!(offer.finish(&answer).is_some());
     }
 
     #[test]
     fn a_public_key_without_a_secret_is_refused_by_both_ends() {
-        let zero = PublicKey::from([0; 32]);
+        let zero = [0; 32];
         let mut state = preshared();
         mix_ephemeral(&mut state, &zero);
         let received = ReceivedOffer { ephemeral: zero, state };
@@ -337,8 +334,6 @@ mod tests {
     #[test]
     fn secrets_are_wiped_and_not_shown() {
         fn wiped<T: ZeroizeOnDrop>() {}
-        wiped::<StaticSecret>();
-        wiped::<x25519_dalek::SharedSecret>();
         wiped::<Zeroizing<[u8; 32]>>();
         wiped::<sha2::Sha256>();
 

@@ -1,6 +1,6 @@
 //! Forward-secret sessions: a Noise handshake within the classic establishment, then frames under its keys.
 //!
-//! `noise` hashes, `handshake` exchanges two messages and gives the keys, `frame_cipher` seals one
+//! `noise` hashes, `x25519` agrees, `handshake` exchanges two messages and gives the keys, `frame_cipher` seals one
 //! direction under one of them and replaces it in time, `frame` lays out what is sealed, and `client_frames` and
 //! `server_frames` say what is due. The two sessions of [`protocol`](crate::protocol) drive all that.
 
@@ -11,6 +11,7 @@ mod handshake;
 mod noise;
 mod queue;
 mod server_frames;
+mod x25519;
 
 pub(super) use client_frames::ClientFrames;
 pub(super) use frame::FRAME_HEADER;

@@ -88,6 +88,14 @@ impl From<[u8; 32]> for Secret {
     }
 }
 
+impl Secret {
+    pub(super) fn copied(bytes: &[u8; 32]) -> Self {
+        let mut secret = Self::default();
+        secret.copy_from_slice(bytes);
+        secret
+    }
+}
+
 impl Deref for Secret {
     type Target = [u8; 32];
 

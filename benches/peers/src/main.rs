@@ -27,8 +27,7 @@
 //! one sealed request and count the bytes that come back would be allowed with this protocol, and impossible with
 //! TLS; so the driver does not. **For every encrypted contender each request is really sealed and each response
 //! really opened**, with AES-256-GCM from AWS-LC throughout: rustls is given that provider and the one cipher suite,
-//! and the FalcoTCP client in here uses the same library. Only the forward-secret client is the library's own state
-//! machine, with the library's AES-GCM, which is slower on large messages: there compare the server's processor time.
+//! and the FalcoTCP clients in here use the same library, in forward-secret sessions for the handshake as well.
 //! Each request is sealed by itself, in a record of its own where it is TLS, also where several leave in one write.
 //! (TLS servers do put the responses of one write into one record, which FalcoTCP has no way to do.)
 //! `--shared-records` lets TLS requests share records as well; `--replay` shows what the FalcoTCP servers do beside a

@@ -43,9 +43,7 @@ impl Connector {
         let mut nonces = Nonces::start()?;
         let mut plaintext = [0; ESTABLISHMENT_PLAINTEXT];
         rand::fill(&mut plaintext)?;
-        let mut frame = vec![ESTABLISHMENT];
-        seal(&self.key, &mut nonces, &plaintext, &mut frame)?;
-        socket.write_all(&frame)?;
+        socket.write_all(&self.establishment(&mut nonces, &plaintext)?)?;
         let mut answer = [0];
         socket.read_exact(&mut answer)?;
         if answer != [ESTABLISHED] {
@@ -53,6 +51,19 @@ impl Connector {
         }
         let (key, replayed) = (Arc::clone(&self.key), self.replayed.clone());
         Ok(FalcoSession { key, nonces, requests, replayed, verified: false, unopened: 0 })
+    }
+}
+
+impl Connector {
+    /// The first frame of a connection.
+    pub(super) fn establishment(
+        &self,
+        nonces: &mut Nonces,
+        plaintext: &[u8; ESTABLISHMENT_PLAINTEXT],
+    ) -> Result<Vec<u8>> {
+        let mut frame = vec![ESTABLISHMENT];
+        seal(&self.key, nonces, plaintext, &mut frame)?;
+        Ok(frame)
     }
 }
 
@@ -171,10 +182,10 @@ fn seal(key: &LessSafeKey, nonces: &mut Nonces, plaintext: &[u8], wire: &mut Vec
 }
 
 /// A random start from the operating system, then a counter.
-struct Nonces(u128);
+pub(super) struct Nonces(u128);
 
 impl Nonces {
-    fn start() -> Result<Nonces> {
+    pub(super) fn start() -> Result<Nonces> {
         let mut start = [0; 16];
         rand::fill(&mut start[..NONCE_LEN])?;
         Ok(Nonces(u128::from_le_bytes(start)))

@@ -1,13 +1,13 @@
 //! The client half of each protocol, as the driver uses it: bytes in, bytes out, no socket once it is established.
 //!
 //! Every one of them does the work that a real client must do and no more. The plain one frames. The encrypted ones
-//! seal every request and open every response, all but the forward-secret one with the same implementation of
-//! AES-256-GCM (AWS-LC), so that what the driver costs differs between them only by what the protocols ask for. All check
+//! seal every request and open every response with the same implementation of AES-256-GCM (AWS-LC), so that what the driver costs differs between them only by what the protocols ask for. All check
 //! every header, and the whole content of the first response of each connection.
 
 mod echo;
 pub(crate) mod falco;
 mod forward_secret;
+mod noise;
 mod plain;
 pub(crate) mod session;
 pub(crate) mod tls;
@@ -65,7 +65,10 @@ impl Connector {
             Kind::Rustls | Kind::TokioRustls => {
                 Protocol::Tls(tls::Connector::new(&endpoint.certificate, options.shared_records)?)
             }
-            Kind::OursForwardSecret => Protocol::ForwardSecret(forward_secret::Connector::new()),
+            Kind::OursForwardSecret => {
+                let establishing = falco::Connector::new(&requests, false)?;
+                Protocol::ForwardSecret(forward_secret::Connector::new(establishing))
+            }
             Kind::Falcotcp
             | Kind::Ours
             | Kind::HandOver

@@ -1,10 +1,12 @@
-//! What can go wrong, and in which phase.
+//! What can go wrong.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::Phase;
 
 /// Everything that this crate's functions fail with.
 ///
@@ -127,26 +129,6 @@ pub enum Error {
     Random(Arc<io::Error>),
 }
 
-/// What was going on when an [`Error`] occurred.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Phase {
-    /// Binding a server's address.
-    Bind,
-    /// Starting a server's threads.
-    Spawn,
-    /// Opening the TCP connection.
-    Connect,
-    /// Proving to the server that both hold the same key.
-    Establishment,
-    /// Nothing was in flight.
-    Idle,
-    /// Sending a message.
-    Send,
-    /// Waiting for a response or reading it.
-    Receive,
-}
-
 impl Error {
     /// The server said goodbye before it took up a message.
     pub(crate) const GOODBYE: Self = Self::ClosedByServer { phase: Phase::Idle };
@@ -228,20 +210,6 @@ impl Error {
     /// Whether connecting again later can help.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Refused | Self::TimedOut { .. } | Self::ClosedByServer { .. } | Self::Io { .. })
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bind => "binding the address",
-            Self::Spawn => "starting the server's threads",
-            Self::Connect => "connecting",
-            Self::Establishment => "establishing the connection",
-            Self::Idle => "looking at the idle connection",
-            Self::Send => "sending a message",
-            Self::Receive => "waiting for a response",
-        })
     }
 }
 

@@ -106,6 +106,7 @@ pub mod guide;
 mod key;
 mod key_file;
 mod keyring;
+mod phase;
 pub mod protocol;
 mod read_buffer;
 mod server;
@@ -116,9 +117,10 @@ pub use client::ClientManager;
 pub use client::{
     Addresses, Call, Calling, Client, ClientBuilder, ClientRequest, Pipeline, SharedClient, SharedRequest,
 };
-pub use error::{Error, Phase};
+pub use error::Error;
 pub use key::Key;
 pub use keyring::{Keyring, NamedKey};
+pub use phase::Phase;
 pub use protocol::ForwardSecrecy;
 pub use server::{
     ConnectionId, ConnectionInfo, EndReason, Handler, Metric, MetricKind, Metrics, Monitor, NotWanted, Reply,

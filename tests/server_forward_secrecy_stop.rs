@@ -150,7 +150,43 @@ fn where_a_handler_still_runs_at_the_end_of_the_drain_the_connection_is_cut() {
     let rest = busy.rest();
     assert!(!rest.iter().any(|said| matches!(said, Goodbye(_))), "{rest:?}");
     drop((idle, busy));
-    assert_eq!(server.wait().expect("a report").cut, 1);
+    let report = server.wait().expect("a report");
+    assert_eq!((report.drained, report.cut), (1, 1), "the idle one is not cut");
+}
+
+/// Then the goodbye has nobody to reach.
+#[test]
+fn one_whose_peer_has_gone_is_counted_all_the_same() {
+    let (server, gate, _) = serve(server(1));
+    let mut idle = Peer::establish(server.local_addr());
+    let mut busy = Peer::establish(server.local_addr());
+    let gone = Peer::establish(server.local_addr());
+    busy.send_messages(&[b"wait"]);
+    gate.entered();
+    drop(gone);
+    server.stopper().stop_within(Duration::ZERO);
+    assert_eq!(idle.rest(), [Goodbye(0), End]);
+    gate.open();
+    busy.rest();
+    drop((idle, busy));
+    let report = server.wait().expect("a report");
+    assert_eq!((report.drained, report.cut), (2, 1));
+}
+
+#[test]
+fn a_client_that_has_gone_does_not_keep_its_connection_from_ending_with_its_key() {
+    let (server, gate, _) = serve(server(1));
+    let mut busy = Peer::establish(server.local_addr());
+    let gone = Peer::establish(server.local_addr());
+    busy.send_messages(&[b"wait"]);
+    gate.entered();
+    drop(gone);
+    assert!(server.keys().withdraw("default"));
+    gate.open();
+    busy.rest();
+    drop(busy);
+    eventually("both are over", || server.stats().open == 0);
+    assert_eq!(server.stats().withdrawn, 2);
 }
 
 #[test]
@@ -287,4 +323,22 @@ fn pipeline_until_goodbye(mut peer: Peer) -> u64 {
     let _ = peer.stream.shutdown(std::net::Shutdown::Both);
     let _ = sending.join().expect("the sender");
     count
+}
+
+#[test]
+fn what_a_session_said_that_was_proven_only_then_may_be_cut() {
+    let (server, _, replies) = serve(server(1));
+    let mut idle = Peer::establish(server.local_addr());
+    let mut peer = Peer::unproven(server.local_addr());
+    server.stopper().stop_within(PATIENCE);
+    assert_eq!(idle.rest(), [Goodbye(0), End]);
+    // As a rule the worker has looked at it by then.
+    assert!(peer.is_open_for(SHORT));
+    peer.send_messages(&[b"later"]);
+    let _unanswered = job(&replies);
+    server.stopper().stop_within(Duration::ZERO);
+    assert_eq!(peer.rest(), [Rejection(0), Goodbye(1), End]);
+    drop((idle, peer));
+    let report = server.wait().expect("a report");
+    assert_eq!((report.drained, report.cut), (1, 1));
 }

@@ -232,7 +232,7 @@ fn close_all(pool: &Pool) {
         let Some(mut table) = worker.table.try_lock() else { continue };
         let left = pool.take_all(&mut table);
         drop(table);
-        contained(|| pool.part(left));
+        contained(|| pool.part(left, &mut Vec::new()));
     }
 }
 

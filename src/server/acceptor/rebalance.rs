@@ -37,8 +37,8 @@ pub(super) fn rebalance(pool: &Pool, worker: usize, now: Instant, takers: Takers
     // Only now, since a worker that began to wait before has not seen the connections, and one that begins afterwards
     // will. Whoever is woken may find work of its own first; the next tick wakes again for what is still there.
     pool.wake_for_injected();
-    Pool::log_failures(failures);
     pool.record_ended(&mut ended);
+    Pool::log_failures(failures);
     moved
 }
 

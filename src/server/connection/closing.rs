@@ -95,9 +95,9 @@ impl Connection {
         } else {
             (Until::TimeIsOver, LINGER)
         };
+        self.half_close(until, scratch.now + time)?;
         scratch.server_counters.record_end(self.end(End::Closed));
         self.end_for(End::Closed);
-        self.half_close(until, scratch.now + time)?;
         self.discard(scratch)
     }
 
@@ -121,9 +121,11 @@ impl Connection {
     }
 
     fn half_close(&mut self, until: Until, ends: Instant) -> io::Result<()> {
+        // It fails for a peer that has reset the connection, which nothing is left to wait for.
+        self.stream.shutdown(Shutdown::Write)?;
         self.closing = Closing::Lingering(until);
         self.ends = Some(ends);
-        self.stream.shutdown(Shutdown::Write)
+        Ok(())
     }
 
     /// From now on only what has arrived by now counts, which is no more than the socket's buffer holds: a peer that goes

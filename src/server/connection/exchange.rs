@@ -223,7 +223,7 @@ impl Connection {
         let is_told = contained(|| handler.established(info)).is_some();
         if is_forward_secret {
             // It was not to wait for this for ever, if the server stops.
-            self.ends = None;
+            (self.ends, self.ending) = (None, None);
         }
         debug!(target: LOG, "{}: established{kind}", self.peer);
         if !is_told {

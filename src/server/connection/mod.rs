@@ -257,11 +257,11 @@ impl Connection {
             repeats.log_further(self.peer);
         }
         match end {
-            End::Expired => {
+            End::Expired if !self.is_lingering() => {
                 debug!(target: LOG, "{}: closed at its deadline: {}", self.peer, self.end_of_life().expiry);
             }
             End::Withdrawn => debug!(target: LOG, "{}: closed, its key was withdrawn", self.peer),
-            End::Closed | End::Failed | End::ByHandler | End::Evicted | End::Drained | End::Cut => {}
+            _ => {}
         }
     }
 
@@ -303,6 +303,16 @@ impl Connection {
     /// What a stop makes of it when the time for draining is over.
     pub(super) fn end_at_stop(&self) -> End {
         if self.is_quiescent() || self.session.is_unproven() { End::Drained } else { End::Cut }
+    }
+
+    /// The same where a handler ran beyond that time: a forward-secret session ends without the goodbye that it owes.
+    pub(super) fn end_beyond_drain(&self) -> End {
+        if self.session.says_goodbye() { End::Cut } else { self.end_at_stop() }
+    }
+
+    /// Whether something has arrived that was not read.
+    pub(super) fn has_more(&self) -> bool {
+        self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
     }
 
     /// Records what events told: whether the peer will send no more, and whether nothing can be sent to it any more.

@@ -86,8 +86,7 @@ impl Worker<'_> {
                 StopPhase::Finishing => {
                     let left = self.pool.take_all(&mut table);
                     return self.unlocked(&mut table, |worker| {
-                        worker.pool.record_ended(&mut worker.ended);
-                        worker.pool.part(left);
+                        worker.pool.part(left, &mut worker.ended);
                     });
                 }
             }
@@ -186,7 +185,7 @@ impl Worker<'_> {
             }
             // A handler ran beyond the time for draining.
             StopPhase::Finishing => {
-                let end = connection.end_at_stop();
+                let end = connection.end_beyond_drain();
                 self.remove(table, token, connection, end);
             }
         }

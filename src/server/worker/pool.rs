@@ -190,27 +190,28 @@ impl Pool {
     /// Takes out of a worker's table, and of where its connections wait to get there, whatever is left when the server
     /// ends.
     pub(in crate::server) fn take_all(&self, table: &mut Table) -> Vec<Ended> {
-        let left = table.take_if(|_| true).into_iter().map(|(connection, is_ready)| {
-            // More has arrived for a ready one, so it is not answered in full.
-            let end = if is_ready { End::Cut } else { connection.end_at_stop() };
+        let ended = |connection: Box<Connection>, is_ready| {
+            // A ready one may have been so for the drain alone.
+            let is_cut = is_ready && connection.has_more();
+            let end = if is_cut { End::Cut } else { connection.end_at_stop() };
             (connection, end)
-        });
+        };
+        let left = table.take_all().into_iter().map(|(connection, is_ready)| ended(connection, is_ready));
         let mut left: Vec<_> = left.collect();
         while let Some(delivery) = table.mailbox().take() {
             if let Delivery::Connection(connection) = delivery {
-                let end = connection.end_at_stop();
-                left.push((connection, end));
+                left.push(ended(connection, false));
             }
         }
         while let Ok((connection, _)) = self.injector.1.try_recv() {
-            left.push((connection, End::Cut));
+            left.push(ended(connection, true));
         }
         left
     }
 
-    /// Ends connections that are left when the server's threads end. Not to be called while a table is locked.
-    pub(in crate::server) fn part(&self, left: Vec<Ended>) {
-        let mut ended = Vec::new();
+    /// Ends connections that are left when the server's threads end, and records them with those that have ended before. Not
+    /// to be called while a table is locked.
+    pub(in crate::server) fn part(&self, left: Vec<Ended>, ended: &mut Vec<Ended>) {
         for (mut connection, end) in left {
             if connection.say_goodbye(end, &self.counters.server) || connection.is_goodbye_said() {
                 self.parting.lock().push((connection, end));
@@ -218,7 +219,7 @@ impl Pool {
                 ended.push((connection, end));
             }
         }
-        self.record_ended(&mut ended);
+        self.record_ended(ended);
     }
 
     /// Gives the peers of those that have said goodbye a while to read it.
@@ -262,8 +263,7 @@ impl Pool {
 /// closed in their turn when it is.
 pub(in crate::server) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
     let is_over = |connection: &Connection| connection.is_key_withdrawn() && !connection.has_answers_out();
-    table.say_goodbye_if(is_over, End::Withdrawn);
-    table.take_if(is_over).into_iter().map(|(connection, _)| (connection, End::Withdrawn)).collect()
+    table.end_if(is_over, End::Withdrawn)
 }
 
 /// Tells the handler of the ends of connections, which come before the end of the pool. Whoever keeps the counters for longer

@@ -81,36 +81,48 @@ impl Table {
         }
     }
 
-    /// Lets those for which `is_over` holds say goodbye, if they do.
-    pub(in crate::server) fn say_goodbye_if(&mut self, is_over: impl Fn(&Connection) -> bool, end: End) {
-        for index in 0..self.slots.len() {
-            if let Some(connection) = &mut self.slots[index].connection
-                && is_over(connection)
-                && connection.say_goodbye(end, &self.counters.server)
-            {
-                self.arm(index);
-            }
-        }
-    }
-
-    /// Takes out every connection for which `is_over` holds and that is not out for its turn, each with whether it was
-    /// ready for one.
-    pub(in crate::server) fn take_if(
+    /// Ends those for which `is_over` holds and that are not out for their turn: by a goodbye, or by taking them out.
+    pub(in crate::server) fn end_if(
         &mut self,
         is_over: impl Fn(&Connection) -> bool,
-    ) -> Vec<(Box<Connection>, bool)> {
+        end: End,
+    ) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            let Some(connection) = slot.connection.as_mut().filter(|connection| is_over(connection)) else {
+                continue;
+            };
+            if connection.say_goodbye(end, &self.counters.server) {
+                self.arm(index);
+            } else {
+                ended.extend(slot.connection.take().map(|connection| (connection, end)));
+                self.vacate(index);
+            }
+        }
+        self.forget_vacated();
+        ended
+    }
+
+    /// Takes out every connection that is not out for its turn, each with whether it was ready for one.
+    pub(in crate::server) fn take_all(&mut self) -> Vec<(Box<Connection>, bool)> {
         let mut taken = Vec::new();
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             let is_ready = slot.state == State::Ready;
-            if let Some(connection) = slot.connection.take_if(|connection| is_over(connection)) {
+            if let Some(connection) = slot.connection.take() {
                 self.vacate(index);
                 taken.push((connection, is_ready));
             }
         }
+        self.forget_vacated();
+        taken
+    }
+
+    /// Those that were taken out wait for no turn.
+    fn forget_vacated(&mut self) {
         let slots = &self.slots;
         self.ready.retain(|index| slots[index].state == State::Ready);
-        taken
     }
 
     /// Frees the slots of connections that were lost in their turn.

@@ -136,6 +136,37 @@ fn a_call_with_a_long_time_out_is_not_ended_by_the_short_one_of_the_client() {
     assert_eq!(pollster::block_on(future).expect("an answer"), b"slow");
 }
 
+#[test]
+fn what_an_idempotent_call_may_have_done_is_told_though_it_was_to_be_sent_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("its address");
+    // Each of the two clients is accepted, and closed when it has sent its message; then nobody listens.
+    let closes = thread::spawn(move || {
+        let mut peers = [(); 2].map(|()| {
+            let mut peer = common::Peer::from(listener.accept().expect("a connection").0);
+            peer.receive(establishment(&key()).len());
+            peer.stream.write_all(&[0xFF]).expect("accepting");
+            peer
+        });
+        drop(listener);
+        for peer in &mut peers {
+            peer.receive(9 + 28 + 5);
+        }
+    });
+    let builder = builder().reconnect(true);
+    let mut client = builder.connect(addr).expect("connecting");
+    let shared = builder.connect_shared(addr).expect("connecting");
+    let failed = client.request(b"hello").idempotent().timeout(5 * SHORT);
+    thread::scope(|scope| {
+        let sent = scope.spawn(|| shared.request(b"hello").idempotent().timeout(5 * SHORT).send());
+        for outcome in [failed.send(), sent.join().expect("no panic")] {
+            let error = outcome.expect_err("nobody listens");
+            assert!(matches!(error, Error::ClosedByServer { .. }) && error.was_sent(), "{error:?}");
+        }
+    });
+    closes.join().expect("no panic");
+}
+
 /// A client that has lost its connection, and finds no other before the test opens the hold.
 fn unconnected(server: &ServerHandle, builder: &falcotcp_sync::ClientBuilder) -> (SharedClient, Hold) {
     let (addr, hold, is_held) = (server.local_addr(), Hold::default(), Arc::new(AtomicBool::new(false)));
@@ -171,8 +202,13 @@ fn a_call_with_more_time_outlives_the_attempt_to_connect_for_a_shorter_one() {
 }
 
 #[test]
-fn the_room_of_a_call_that_ran_out_without_a_connection_is_given_to_the_next() {
-    let ways: [fn(SharedRequest<'_>); 2] = [
+fn the_room_of_a_call_that_ends_without_a_connection_is_given_to_the_next() {
+    let ways: [fn(SharedRequest<'_>); 3] = [
+        |request| {
+            let call = request.timeout(2 * PATIENCE).start().expect("room");
+            thread::sleep(SHORT);
+            drop(call);
+        },
         |request| drop(request.send().expect_err("there is no connection")),
         |request| request.start().expect("room").then(drop),
     ];

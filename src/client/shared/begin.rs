@@ -66,18 +66,15 @@ impl Shared {
             None => self.settings.max_message_size.map_or(u64::MAX, |limit| limit as u64),
         };
         let size = message.len() as u64;
-        let too_large = Error::TooLarge { phase: Phase::Send, size, limit };
         if size > limit {
-            return Err(too_large);
+            return Err(Error::TooLarge { phase: Phase::Send, size, limit });
         }
         let slot = Arc::new(Slot::default());
         let keep = self.settings.reconnect.then(|| message.to_vec());
         let kind = Kind::Message { message: keep, is_idempotent: begin.is_idempotent };
-        let call = InFlight { slot: Arc::clone(&slot), end: 0, time: begin.time, kind };
+        let call = InFlight { slot: Arc::clone(&slot), end: 0, time: begin.time, kind, sent_before: None };
         if state.socket.is_some() {
-            if !state.seal(message, call) {
-                return Err(too_large);
-            }
+            state.seal(message, call)?;
         } else {
             state.waiting.push_back(call);
             self.see_to_connection(&mut state);
@@ -109,10 +106,10 @@ impl Shared {
     }
 
     /// A future waits for room no more. The room for which it was woken goes to the next one, if it did not take it.
-    pub(super) fn leave_room_queue(&self, place: u64, has_taken_room: bool) {
+    pub(super) fn leave_room_queue(&self, place: u64) {
         let mut notices = Vec::new();
         let mut state = self.state.lock();
-        if !state.room.leave(place) && !has_taken_room {
+        if !state.room.leave(place) {
             self.tell_of_room(&mut state, &mut notices);
         }
         drop(state);

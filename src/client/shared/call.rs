@@ -47,7 +47,7 @@ impl Call {
     /// # Errors
     /// Those of [`Client::message`](crate::Client::message); [`Error::InCallback`] on the client's own thread.
     pub fn wait(self) -> Result<Vec<u8>, Error> {
-        if driver::is_this_thread() {
+        if self.client.registration.is_own_thread() {
             return self.slot.take().unwrap_or(Err(Error::InCallback { phase: Phase::Receive }));
         }
         match self.client.wait(&self.slot, self.time.deadline) {
@@ -62,7 +62,7 @@ impl Call {
     /// # Errors
     /// The call itself. What [`wait`](Self::wait) gives is inside.
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<Vec<u8>, Error>, Call> {
-        if driver::is_this_thread() {
+        if self.client.registration.is_own_thread() {
             return self.slot.take().ok_or(self);
         }
         let until = later(Instant::now(), timeout);
@@ -101,7 +101,9 @@ impl Future for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.slot.abandon();
+        if self.slot.abandon() {
+            self.client.forget(&self.slot);
+        }
     }
 }
 

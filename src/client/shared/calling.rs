@@ -64,7 +64,7 @@ impl Future for Calling {
 impl Calling {
     fn leave(&mut self) {
         if let Some(place) = self.place.take() {
-            self.client.leave_room_queue(place, self.call.is_some());
+            self.client.leave_room_queue(place);
         }
     }
 }

@@ -53,7 +53,7 @@ impl Shared {
         let link = connector.link.take().ok_or(Error::Closed)?;
         let registration = driver::register().map_err(failed)?;
         let mut state = State::new();
-        state.install(link).map_err(failed)?;
+        state.install(link, &mut Vec::new()).map_err(failed)?;
         let client = Arc::new_cyclic(|this| Self {
             settings: connector.settings,
             limits,

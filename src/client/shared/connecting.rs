@@ -1,6 +1,7 @@
 //! What a shared client has its background thread do: reading where no caller does, deadlines, pings; and how it gets a new
 //! connection, on a thread that lives no longer than that takes, since connecting blocks.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -11,7 +12,7 @@ use log::debug;
 use super::client::Shared;
 use super::driver::{self, Driven};
 use super::slot::Notice;
-use super::state::{Reader, State};
+use super::state::{InFlight, Reader, State};
 use crate::client::reconnect::Backoff;
 use crate::client::settings::LOG;
 use crate::client::settings::TimeLimit;
@@ -54,14 +55,18 @@ impl Driven for Shared {
 impl Shared {
     /// Ends calls whose time is over, and a connection on which nothing arrives.
     fn expire(&self, state: &mut State, now: Instant, notices: &mut Vec<Notice>) {
-        for (calls, phase) in [(&state.calls, Phase::Receive), (&state.waiting, Phase::Connect)] {
-            for call in calls.iter().filter(|call| call.time.deadline <= now) {
-                notices.extend(call.slot.complete(Err(Error::TimedOut { phase, limit: call.time.timeout })));
-            }
+        let timed_out = |call: &InFlight, phase| Error::TimedOut { phase, limit: call.time.timeout };
+        for call in state.calls.iter().filter(|call| call.time.deadline <= now) {
+            notices.extend(call.slot.complete(Err(timed_out(call, Phase::Receive))));
         }
-        let waited = state.waiting.len();
-        state.waiting.retain(|call| call.time.deadline > now);
-        if state.waiting.len() < waited {
+        let overdue: VecDeque<_>;
+        (overdue, state.waiting) =
+            std::mem::take(&mut state.waiting).into_iter().partition(|call| call.time.deadline <= now);
+        if !overdue.is_empty() {
+            for call in overdue {
+                let error = timed_out(&call, Phase::Connect);
+                notices.extend(call.fail(error));
+            }
             self.tell_of_room(state, notices);
         }
         notices.extend(state.room.take_overdue(now).into_iter().map(Notice::Wake));
@@ -111,20 +116,21 @@ impl Shared {
 
     /// Connects as long as calls wait for that.
     fn connect(self: Arc<Self>) {
-        driver::count_this_thread();
+        self.registration.count_this_thread();
         let mut backoff = Backoff::new();
         loop {
+            let mut notices = Vec::new();
             let deadline = {
                 let mut state = self.state.lock();
+                // Those whose callers have gone leave their room to others, which may then wait for this connection.
                 state.waiting.retain(|call| !call.slot.is_done());
+                self.tell_of_room(&mut state, &mut notices);
                 let deadline = state.waiting.iter().map(|call| call.time.deadline).max();
                 state.is_connecting = deadline.is_some() && !state.is_closed;
-                if !state.is_connecting {
-                    return;
-                }
-                deadline.unwrap_or_else(Instant::now)
+                deadline.filter(|_| state.is_connecting)
             };
-            let mut notices = Vec::new();
+            driver::give(std::mem::take(&mut notices));
+            let Some(deadline) = deadline else { return };
             // The application's sources of keys and addresses may panic.
             let outcome = contained(|| self.connector.lock().connect_anew(deadline)).unwrap_or_else(|| {
                 let panicked = io::Error::other("the source of keys or of addresses panicked");
@@ -136,12 +142,13 @@ impl Shared {
                     if state.is_closed {
                         return;
                     }
-                    match state.install(link) {
+                    match state.install(link, &mut notices) {
                         Ok(()) => {
                             state.is_connecting = false;
                             let deadline = state.calls.iter().map(|call| call.time.deadline).min();
                             self.see_to_driver(&mut state, deadline.unwrap_or_else(Instant::now));
                             self.flush(&mut state, &mut notices);
+                            self.tell_of_room(&mut state, &mut notices);
                             drop(state);
                             return driver::give(notices);
                         }
@@ -163,7 +170,7 @@ impl Shared {
             }
             state.is_connecting = false;
             for call in std::mem::take(&mut state.waiting) {
-                notices.extend(call.slot.complete(Err(error.clone())));
+                notices.extend(call.fail(error.clone()));
             }
             self.tell_of_room(&mut state, &mut notices);
             drop(state);

@@ -54,16 +54,8 @@ struct Entry {
 
 thread_local! {
     static IS_DRIVER: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the caller is the thread itself, or one that connects: they must not wait for what they do.
-pub(super) fn is_this_thread() -> bool {
-    IS_DRIVER.with(Cell::get)
-}
-
-/// Whoever is called from here on, as a logger, must not wait for a shared client.
-pub(super) fn count_this_thread() {
-    IS_DRIVER.with(|is_driver| is_driver.set(true));
+    /// On a thread that connects: the client for which.
+    static CONNECTS: Cell<Option<Token>> = const { Cell::new(None) };
 }
 
 fn driver() -> MutexGuard<'static, Option<Driver>> {
@@ -80,6 +72,17 @@ pub(super) struct Registration {
 }
 
 impl Registration {
+    /// Whether the caller is the thread itself, or one that connects for this client, so that it would wait for itself: a
+    /// callback, a logger, a source of keys.
+    pub(super) fn is_own_thread(&self) -> bool {
+        IS_DRIVER.get() || CONNECTS.get() == Some(self.token)
+    }
+
+    /// Says that this thread connects for the client from here on.
+    pub(super) fn count_this_thread(&self) {
+        CONNECTS.set(Some(self.token));
+    }
+
     /// Makes the thread look at the client anew.
     pub(super) fn wake(&self) {
         self.is_woken.store(true, SeqCst);
@@ -163,7 +166,7 @@ fn wake(notices: Vec<Notice>) -> Vec<Notice> {
 }
 
 fn run(mut poll: Poll) {
-    count_this_thread();
+    IS_DRIVER.set(true);
     let mut events = Events::with_capacity(256);
     let mut timeout = Some(Duration::ZERO);
     loop {

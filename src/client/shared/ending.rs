@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::client::Shared;
 use super::driver;
 use super::slot::{Notice, Slot};
-use super::state::{Kind, Reader, State};
+use super::state::{InFlight, Kind, Reader, State};
 use crate::client::settings::TimeLimit;
 use crate::{Error, Phase};
 
@@ -21,33 +21,37 @@ impl Shared {
         let may_resend = self.settings.reconnect && !state.is_closed;
         let mut again = VecDeque::new();
         let mut is_oldest = true;
-        for call in std::mem::take(&mut state.calls) {
+        for mut call in std::mem::take(&mut state.calls) {
             let was_sent = call.end <= state.written + state.in_writing && !error.is_goodbye();
             let is_told = matches!(error, Error::NotAuthentic | Error::TooLarge { .. });
-            let outcome = match (&call.kind, was_sent) {
-                (Kind::Message { message: Some(_), is_idempotent }, was_sent)
-                    if may_resend && (*is_idempotent || !was_sent) =>
-                {
-                    again.push_back(call);
-                    continue;
-                }
-                (_, true) if state.is_closed => Error::ClosedInFlight,
-                _ if state.is_closed => Error::Closed,
-                (_, false) => Error::GOODBYE,
+            let outcome = match was_sent {
+                true if state.is_closed => Error::ClosedInFlight,
+                false if state.is_closed => Error::Closed,
+                false => Error::GOODBYE,
                 // The call whose answer it was is told so, the others that the connection ended.
-                (_, true) if is_told && is_oldest => error.clone(),
-                (_, true) if is_told || !error.was_sent() => Error::ClosedByServer { phase: Phase::Receive },
-                (_, true) => error.clone(),
+                true if is_told && is_oldest => error.clone(),
+                true if is_told || !error.was_sent() => Error::ClosedByServer { phase: Phase::Receive },
+                true => error.clone(),
             };
             is_oldest = false;
-            notices.extend(call.slot.complete(Err(outcome)));
+            match call.kind {
+                Kind::Message { message: Some(_), is_idempotent }
+                    if may_resend && (is_idempotent || !was_sent) =>
+                {
+                    if was_sent {
+                        call.sent_before = Some(outcome);
+                    }
+                    again.push_back(call);
+                }
+                _ => notices.extend(call.fail(outcome)),
+            }
         }
         again.append(&mut state.waiting);
         state.waiting = again;
         if state.is_closed || !self.settings.reconnect {
             let closed = if state.is_closed { Error::Closed } else { error.clone() };
             for call in std::mem::take(&mut state.waiting) {
-                notices.extend(call.slot.complete(Err(closed.clone())));
+                notices.extend(call.fail(closed.clone()));
             }
         } else if !state.waiting.is_empty() {
             self.see_to_connection(state);
@@ -57,19 +61,22 @@ impl Shared {
 
     /// Ends a call whose time is over, for its caller. It counts as in flight until its answer has come.
     pub(super) fn time_out(&self, slot: &Arc<Slot>, time: TimeLimit) -> Error {
+        let timed_out = |phase| Error::TimedOut { phase, limit: time.timeout };
+        match self.forget(slot) {
+            Some(call) => call.told(timed_out(Phase::Connect)),
+            None => timed_out(Phase::Receive),
+        }
+    }
+
+    /// Takes a call whose caller has gone out of those that wait for a connection; others have its room then.
+    pub(super) fn forget(&self, slot: &Arc<Slot>) -> Option<InFlight> {
         let mut notices = Vec::new();
         let mut state = self.state.lock();
-        let position = state.waiting.iter().position(|call| Arc::ptr_eq(&call.slot, slot));
-        let phase = match position {
-            Some(index) => {
-                state.waiting.remove(index);
-                self.tell_of_room(&mut state, &mut notices);
-                Phase::Connect
-            }
-            None => Phase::Receive,
-        };
+        let position = state.waiting.iter().position(|call| Arc::ptr_eq(&call.slot, slot))?;
+        let call = state.waiting.remove(position);
+        self.tell_of_room(&mut state, &mut notices);
         drop(state);
         driver::give(notices);
-        Error::TimedOut { phase, limit: time.timeout }
+        call
     }
 }

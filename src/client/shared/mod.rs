@@ -25,6 +25,7 @@ mod state;
 mod writing;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use self::call::Call;
@@ -128,7 +129,7 @@ impl SharedClient {
     /// # Errors
     /// Those of [`Client::ping`](crate::Client::ping); [`Error::InCallback`] on the client's own thread.
     pub fn ping(&self) -> Result<(), Error> {
-        if driver::is_this_thread() {
+        if self.handle.0.registration.is_own_thread() {
             return Err(Error::InCallback { phase: Phase::Idle });
         }
         self.handle.0.ping(self.handle.0.settings.time_limit(Ask::default()))
@@ -146,6 +147,11 @@ impl SharedClient {
         state.socket.as_ref().is_some_and(|socket| socket.link.session.is_forward_secret())
     }
 
+    /// The server's address; `None` while the client is not connected.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.handle.0.state.lock().socket.as_ref()?.link.transport.peer_addr().ok()
+    }
+
     /// Closes the client for good, and with it all clones. Calls whose messages are on the way fail with
     /// [`Error::ClosedInFlight`], others with [`Error::Closed`]. Dropping the last clone does the same.
     pub fn close(&self) {
@@ -156,7 +162,7 @@ impl SharedClient {
 /// The calls, with what each asks for.
 impl SharedClient {
     fn send(&self, message: &[u8], ask: Ask) -> Result<Vec<u8>, Error> {
-        if driver::is_this_thread() {
+        if self.handle.0.registration.is_own_thread() {
             return Err(Error::InCallback { phase: Phase::Idle });
         }
         let shared = &self.handle.0;
@@ -166,7 +172,7 @@ impl SharedClient {
     }
 
     fn start_with(&self, message: &[u8], ask: Ask) -> Result<Call, Error> {
-        if driver::is_this_thread() {
+        if self.handle.0.registration.is_own_thread() {
             return self.try_start_with(message, ask);
         }
         let begin = self.begin(ask, false)?;

@@ -145,10 +145,13 @@ impl Slot {
         None
     }
 
-    pub(super) fn abandon(&self) {
+    /// Nobody wants the result any more, unless it goes to a callback; whether it was still to come.
+    pub(super) fn abandon(&self) -> bool {
         let mut state = self.state.lock();
+        let is_pending = matches!(state.progress, Progress::Pending | Progress::Polled(_));
         if !matches!(state.progress, Progress::Then(_)) {
             state.progress = Progress::Over;
         }
+        is_pending
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct InFlight {
     pub(super) end: u64,
     pub(super) time: TimeLimit,
     pub(super) kind: Kind,
+    /// Why it waits for another connection, if it may have been processed on an earlier one.
+    pub(super) sent_before: Option<Error>,
 }
 
 pub(super) enum Kind {
@@ -70,6 +72,19 @@ pub(super) enum Kind {
     Message { message: Option<Vec<u8>>, is_idempotent: bool },
     /// A forward-secret session's, whose pong has its turn among the responses.
     Ping,
+}
+
+impl InFlight {
+    /// Leaves it without a response.
+    pub(super) fn fail(self, error: Error) -> Option<Notice> {
+        let slot = Arc::clone(&self.slot);
+        slot.complete(Err(self.told(error)))
+    }
+
+    /// What is told of its failure: what an earlier attempt may have done is what its caller must know.
+    pub(super) fn told(self, error: Error) -> Error {
+        if error.was_sent() { error } else { self.sent_before.unwrap_or(error) }
+    }
 }
 
 impl State {
@@ -98,7 +113,7 @@ impl State {
     }
 
     /// Goes on with a new connection.
-    pub(super) fn install(&mut self, link: Link) -> io::Result<()> {
+    pub(super) fn install(&mut self, link: Link, notices: &mut Vec<Notice>) -> io::Result<()> {
         let pings = link.session.unanswered_pings();
         self.socket = Some(Socket::new(link)?);
         self.connection += 1;
@@ -111,7 +126,7 @@ impl State {
             let slot = Arc::new(Slot::default());
             slot.complete(Ok(Vec::new()));
             let time = TimeLimit { deadline: self.last_progress, timeout: Duration::ZERO };
-            self.calls.push_back(InFlight { slot, end: 0, time, kind: Kind::Ping });
+            self.calls.push_back(InFlight { slot, end: 0, time, kind: Kind::Ping, sent_before: None });
             self.pings += 1;
         }
         let mut waiting = std::mem::take(&mut self.waiting);
@@ -121,44 +136,44 @@ impl State {
             }
             if let Kind::Message { message, .. } = &mut call.kind {
                 let message = message.take().unwrap_or_default();
-                if self.seal(&message, call)
-                    && let Some(InFlight { kind: Kind::Message { message: kept, .. }, .. }) =
-                        self.calls.back_mut()
-                {
-                    *kept = Some(message);
+                let slot = Arc::clone(&call.slot);
+                match (self.seal(&message, call), self.calls.back_mut()) {
+                    (Ok(()), Some(InFlight { kind: Kind::Message { message: kept, .. }, .. })) => {
+                        *kept = Some(message);
+                    }
+                    (Ok(()), _) => {}
+                    (Err(error), _) => notices.extend(slot.complete(Err(error))),
                 }
             }
         }
         Ok(())
     }
 
-    /// Seals a message of a call behind all others.
-    pub(super) fn seal(&mut self, message: &[u8], call: InFlight) -> bool {
-        let Some(socket) = &mut self.socket else { return false };
+    /// Seals a message of a call behind all others, unless it is larger than the server takes.
+    pub(super) fn seal(&mut self, message: &[u8], call: InFlight) -> Result<(), Error> {
+        let Some(socket) = &mut self.socket else { return Err(Error::Closed) };
         let before = self.output.len();
         if socket.link.session.send(message, &mut self.output).is_err() {
-            call.slot.complete(Err(Error::TooLarge {
-                phase: Phase::Send,
-                size: message.len() as u64,
-                limit: socket.link.session.server_limits().map_or(u64::MAX, |limits| limits.max_message_size),
-            }));
-            return false;
+            let limits = socket.link.session.server_limits();
+            let (size, limit) =
+                (message.len() as u64, limits.map_or(u64::MAX, |limits| limits.max_message_size));
+            return Err(call.sent_before.unwrap_or(Error::TooLarge { phase: Phase::Send, size, limit }));
         }
-        self.push(before, call.slot, call.time, call.kind);
-        true
+        self.push(before, call);
+        Ok(())
     }
 
-    pub(super) fn push(&mut self, before: usize, slot: Arc<Slot>, time: TimeLimit, kind: Kind) {
+    fn push(&mut self, before: usize, call: InFlight) {
         self.sealed += (self.output.len() - before) as u64;
         if self.calls.is_empty() {
             self.last_progress = Instant::now();
             self.longest_timeout = Duration::ZERO;
         }
-        self.longest_timeout = self.longest_timeout.max(time.timeout);
+        self.longest_timeout = self.longest_timeout.max(call.time.timeout);
         if let Some(socket) = &mut self.socket {
             socket.link.last_used = Instant::now();
         }
-        self.calls.push_back(InFlight { slot, end: self.sealed, time, kind });
+        self.calls.push_back(InFlight { end: self.sealed, ..call });
     }
 
     /// Appends a ping; nothing if there is no connection. A classic one is done at once, and a forward-secret one with its pong.
@@ -168,7 +183,8 @@ impl State {
         socket.link.session.ping(&mut self.output);
         let slot = Arc::new(Slot::default());
         if socket.link.session.is_forward_secret() {
-            self.push(before, Arc::clone(&slot), time, Kind::Ping);
+            let (slot, kind) = (Arc::clone(&slot), Kind::Ping);
+            self.push(before, InFlight { slot, end: 0, time, kind, sent_before: None });
             self.pings += 1;
         } else {
             self.sealed += (self.output.len() - before) as u64;

@@ -1,12 +1,11 @@
 //! What every client command needs to reach a server: its address, the key, a time-out.
 
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use falcotcp_sync::{Addresses, Client, ClientBuilder, Error, ForwardSecrecy, Key};
+use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Key};
 
 use crate::failure::Failure;
 use crate::values;
@@ -26,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // No doc comment: clap would show it in place of each command's own description.
 #[derive(Args)]
 pub(crate) struct ServerArguments {
-    /// The server's address; several are tried in turn
+    /// The server's address; given several times, they are tried in turn
     #[arg(long, short, value_name = "HOST:PORT", default_value = ADDRESS, value_parser = values::address)]
     connect: Vec<String>,
 
@@ -80,27 +79,12 @@ impl Clients {
         let mut addrs = self.addrs.clone();
         addrs.rotate_left(first % self.addrs.len());
         self.builder
-            .connect(Addresses::from_fn(self.name(), move || resolve(&addrs)))
+            .connect(addrs)
             .map_err(|error| Failure::because(format_args!("can't connect to {}", self.name()), error))
     }
 
     pub(crate) fn name(&self) -> String {
         self.addrs.join(", ")
-    }
-}
-
-/// What the names resolve to, without those that do not; an error if none does.
-fn resolve(names: &[String]) -> io::Result<Vec<SocketAddr>> {
-    let (mut addrs, mut failed) = (Vec::new(), None);
-    for name in names {
-        match name.to_socket_addrs() {
-            Ok(resolved) => addrs.extend(resolved),
-            Err(error) => failed = Some(error),
-        }
-    }
-    match failed {
-        Some(error) if addrs.is_empty() => Err(error),
-        _ => Ok(addrs),
     }
 }
 

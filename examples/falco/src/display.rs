@@ -14,9 +14,10 @@ pub(crate) fn say(line: Arguments<'_>) -> Result<(), Failure> {
         .map_err(|error| Failure::because("can't write to standard output", error))
 }
 
-/// How many a second `count` in `time` are.
+/// How many a second `count` in `time` are, to the nearest.
 pub(crate) fn per_second(count: u64, time: Duration) -> u64 {
-    let rate = u128::from(count) * 1_000_000_000 / time.as_nanos().max(1);
+    let nanos = time.as_nanos().max(1);
+    let rate = (u128::from(count) * 1_000_000_000 + nanos / 2) / nanos;
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 

@@ -12,6 +12,9 @@ use crate::display::say;
 use crate::failure::Failure;
 use crate::{signals, values};
 
+/// How much of a response that is not what was expected is shown.
+const SHOWN: usize = 40;
+
 /// Measure round trips, one message after the other
 ///
 /// Each round trip is a message and its response through the server's handler, whatever that answers. Without --count
@@ -60,7 +63,7 @@ impl Ping {
             sent += 1;
             match link.round_trip(&message) {
                 Ok(_) if !self.is_expected(&link.response) => {
-                    say(format_args!("{sent}: {} bytes, not what is expected", link.response.len()))?;
+                    say(format_args!("{sent}: not what is expected but {}", shown(&link.response)))?;
                 }
                 Ok(time) => {
                     say(format_args!("{sent}: {} bytes in {time:.1?}", link.response.len()))?;
@@ -117,6 +120,13 @@ impl<'c> Link<'c> {
         self.client.message_into(message, &mut self.response)?;
         Ok(began.elapsed())
     }
+}
+
+/// The beginning of a response, as text.
+fn shown(response: &[u8]) -> String {
+    let beginning = String::from_utf8_lossy(&response[..response.len().min(SHOWN)]);
+    let rest = if response.len() > SHOWN { " and more" } else { "" };
+    format!("{:?}{rest} ({} bytes)", beginning, response.len())
 }
 
 fn summarize(sent: u64, mut round_trips: Vec<Duration>) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use falcotcp_sync::ForwardSecrecy;
 use log::LevelFilter;
 
 /// The largest size that an argument may name: it is allocated, and more would be a typing error.
-const MOST_BYTES: usize = 1 << 30;
+pub(crate) const MOST_BYTES: usize = 1 << 30;
 
 /// A host and a port. Checked here so that a forgotten port is told from a server that is away.
 pub(crate) fn address(text: &str) -> Result<String, String> {

@@ -64,7 +64,7 @@ impl Shared {
     }
 }
 
-/// Sends until it is over, and says when that was.
+/// Sends until it is over, and says when the last response had come.
 pub(super) fn drive(
     mut client: Client,
     message: &[u8],
@@ -72,6 +72,7 @@ pub(super) fn drive(
     shared: &Shared,
     tally: &Mutex<Tally>,
 ) -> Instant {
+    let mut ended = shared.measured_from;
     while !shared.is_over() {
         let now = Instant::now();
         let is_measured = now >= shared.measured_from;
@@ -89,11 +90,12 @@ pub(super) fn drive(
             }
         }
         let measured = send(&mut client, message, &batch, shared);
+        ended = Instant::now();
         if is_measured {
             tally.lock().unwrap_or_else(PoisonError::into_inner).add(&measured);
         }
     }
-    Instant::now()
+    ended
 }
 
 /// Sends a batch, each request of which was due at its time, and waits for all responses.

@@ -7,6 +7,7 @@ mod report;
 mod schedule;
 mod tally;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, Scope, ScopedJoinHandle};
@@ -79,15 +80,21 @@ impl Load {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let message = self.payload.read()?;
         let interrupted = signals::interruption()?;
-        let connected = self.connect(message.len())?;
-        let (shared, time) = self.measure(connected, &message, &interrupted)?;
+        let clients = self.connect(message.len())?;
+        let mut connected = BTreeMap::new();
+        for addr in clients.iter().filter_map(Client::peer_addr) {
+            *connected.entry(addr).or_insert(0) += 1;
+        }
+        let (shared, time) = self.measure(clients, &message, &interrupted)?;
         let tally = shared.total();
         let report = Report {
             addrs: self.server.addrs(),
+            connected: &connected,
             connections: self.connections,
             size: message.len(),
             depth: self.depth,
             rate: self.rate.map(NonZeroU64::get),
+            due: self.due(time),
             time,
             tally: &tally,
         };
@@ -117,8 +124,7 @@ impl Load {
         let measured_from = begun + self.warm_up;
         let shared = Shared::new(connected.len(), measured_from, self.requests.map(NonZeroU64::get));
         let ended = thread::scope(|scope| {
-            let mut threads = Vec::new();
-            let mut failed = None;
+            let (mut threads, mut failed, mut over) = (Vec::new(), None, None);
             for ((index, client), tally) in connected.into_iter().enumerate().zip(shared.tallies()) {
                 let schedule = self.schedule(index, begun);
                 match spawn(scope, || drive(client, message, schedule, &shared, tally)) {
@@ -127,11 +133,11 @@ impl Load {
                 }
             }
             if failed.is_none() {
-                self.watch(&threads, &shared, interrupted);
+                over = self.watch(&threads, &shared, interrupted);
             }
             // Also when not all threads could be started: those that run are waited for before this returns.
             shared.end();
-            let ended = threads.into_iter().map(joined).max();
+            let ended = threads.into_iter().map(joined).chain(over).max();
             failed.map_or(Ok(ended), Err)
         })?;
         let time = ended.map(|ended| ended.saturating_duration_since(measured_from));
@@ -146,19 +152,31 @@ impl Load {
         Schedule::new(interval, begun + turn, self.depth.into())
     }
 
-    /// Returns when the time is over, all is sent, a signal has come, or no thread is left.
-    fn watch(&self, threads: &[ScopedJoinHandle<'_, Instant>], shared: &Shared, interrupted: &Receiver<()>) {
+    /// How many requests were due at the rate, if there is one.
+    fn due(&self, time: Duration) -> Option<u64> {
+        let rate = self.rate?.get();
+        let due = u64::try_from(time.as_nanos() * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX);
+        Some(self.requests.map_or(due, |requests| due.min(requests.get())))
+    }
+
+    /// Returns when the time is over or a signal has come, with the moment, or when all is sent or no thread is left.
+    fn watch(
+        &self,
+        threads: &[ScopedJoinHandle<'_, Instant>],
+        shared: &Shared,
+        interrupted: &Receiver<()>,
+    ) -> Option<Instant> {
         let limit = self.seconds.or(self.requests.is_none().then_some(SECONDS));
         let end = limit.map(|limit| shared.measured_from() + limit);
         let mut progress = Progress::new(shared.measured_from(), limit, self.requests.map(NonZeroU64::get));
         loop {
             let left = end.map_or(TICK, |end| end.saturating_duration_since(Instant::now()));
             let is_interrupted = interrupted.recv_timeout(left.min(TICK)) != Err(RecvTimeoutError::Timeout);
-            if is_interrupted
-                || left <= TICK && end.is_some()
-                || threads.iter().all(ScopedJoinHandle::is_finished)
-            {
-                return;
+            if threads.iter().all(ScopedJoinHandle::is_finished) {
+                return None;
+            }
+            if is_interrupted || left <= TICK && end.is_some() {
+                return Some(Instant::now());
             }
             progress.show(&shared.total());
         }

@@ -1,12 +1,14 @@
 //! What is sent.
 
+use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::failure::Failure;
-use crate::values;
+use crate::values::{self, MOST_BYTES};
 
 // No doc comment: clap would show it in place of the command's own description.
 #[derive(Args)]
@@ -25,12 +27,23 @@ impl Payload {
         let Some(path) = &self.payload else { return Ok(vec![b'.'; self.size]) };
         let mut message = Vec::new();
         let outcome = if path == Path::new("-") {
-            io::stdin().lock().read_to_end(&mut message).map(|_| message)
+            read_bounded(io::stdin().lock(), &mut message)
         } else {
-            std::fs::read(path)
+            File::open(path).and_then(|file| read_bounded(file, &mut message))
         };
-        outcome.map_err(|error| {
-            Failure::because(format_args!("can't read the payload {}", path.display()), error)
-        })
+        let failed = |why: &dyn fmt::Display| {
+            Failure::because(format_args!("can't send the payload {}", path.display()), why)
+        };
+        match outcome {
+            Err(error) => Err(failed(&error)),
+            Ok(()) if message.is_empty() => Err(failed(&"it is empty")),
+            Ok(()) if message.len() > MOST_BYTES => Err(failed(&"it is over 1g")),
+            Ok(()) => Ok(message),
+        }
     }
+}
+
+/// Reads to the end, or as much as shows that it is too much.
+fn read_bounded(source: impl Read, message: &mut Vec<u8>) -> io::Result<()> {
+    source.take(MOST_BYTES as u64 + 1).read_to_end(message).map(drop)
 }

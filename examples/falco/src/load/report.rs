@@ -1,6 +1,8 @@
 //! What was measured, as a table for people and as JSON for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::tally::Tally;
@@ -12,10 +14,14 @@ const QUANTILES: [(&str, u64); 4] = [("p50", 500), ("p90", 900), ("p99", 990), (
 
 pub(super) struct Report<'r> {
     pub(super) addrs: &'r [String],
+    /// How many connections there were at first to each.
+    pub(super) connected: &'r BTreeMap<SocketAddr, u16>,
     pub(super) connections: u16,
     pub(super) size: usize,
     pub(super) depth: u16,
     pub(super) rate: Option<u64>,
+    /// How many requests were due by then, at the rate.
+    pub(super) due: Option<u64>,
     pub(super) time: Duration,
     pub(super) tally: &'r Tally,
 }
@@ -26,7 +32,15 @@ impl Report<'_> {
         let rate = self.rate.map_or_else(String::new, |rate| format!(", {rate}/s"));
         let requests = tally.latencies.count();
         say(format_args!("{connections} connections, {size} bytes, depth {depth}{rate}, {time:.1?}"))?;
+        if self.addrs.len() > 1 {
+            for (addr, connections) in self.connected {
+                say(format_args!("to {addr}: {connections}"))?;
+            }
+        }
         say(format_args!("requests    {requests}"))?;
+        if let Some(due) = self.due {
+            say(format_args!("due         {due}"))?;
+        }
         say(format_args!("requests/s  {}", per_second(requests, *time)))?;
         say(format_args!("sent        {}/s", Megabytes(per_second(self.bytes_sent(), *time))))?;
         say(format_args!("received    {}/s", Megabytes(per_second(tally.bytes_received, *time))))?;
@@ -50,7 +64,13 @@ impl Report<'_> {
         let Self { connections, size, depth, time, tally, .. } = self;
         let requests = tally.latencies.count();
         let addrs: Vec<_> = self.addrs.iter().map(|addr| quoted(addr)).collect();
-        let rate = self.rate.map_or_else(|| "null".to_owned(), |rate| rate.to_string());
+        let connected: Vec<_> = self
+            .connected
+            .iter()
+            .map(|(addr, connections)| format!("{}:{connections}", quoted(&addr.to_string())))
+            .collect();
+        let number =
+            |number: Option<u64>| number.map_or_else(|| "null".to_owned(), |number| number.to_string());
         let quantile = |(name, permille): (&str, u64)| {
             format!("{}:{}", quoted(name), tally.latencies.quantile(permille).as_secs_f64())
         };
@@ -59,10 +79,13 @@ impl Report<'_> {
         let errors: Vec<_> =
             tally.errors.iter().map(|(kind, count)| format!("{}:{count}", quoted(kind))).collect();
         format!(
-            "{{\"addresses\":[{}],\"connections\":{connections},\"bytes\":{size},\"depth\":{depth},\"rate\":{rate},\
-             \"seconds\":{},\"requests\":{requests},\"requests_per_second\":{},\"bytes_sent\":{},\"bytes_received\":{},\
-             \"latency_seconds\":{{{}}},\"errors\":{{{}}}}}",
+            "{{\"addresses\":[{}],\"connected\":{{{}}},\"connections\":{connections},\"bytes\":{size},\"depth\":{depth},\
+             \"rate\":{},\"due\":{},\"seconds\":{},\"requests\":{requests},\"requests_per_second\":{},\
+             \"bytes_sent\":{},\"bytes_received\":{},\"latency_seconds\":{{{}}},\"errors\":{{{}}}}}",
             addrs.join(","),
+            connected.join(","),
+            number(self.rate),
+            number(self.due),
             time.as_secs_f64(),
             per_second(requests, *time),
             self.bytes_sent(),
@@ -102,11 +125,21 @@ mod tests {
         tally.record_error(&falcotcp_sync::Error::Rejected, 3);
         let addrs = ["a:1".to_owned(), "\"b\\\n:2".to_owned()];
         let time = Duration::from_secs(1);
-        let report =
-            Report { addrs: &addrs, connections: 2, size: 10, depth: 1, rate: None, time, tally: &tally };
+        let connected = BTreeMap::from([(SocketAddr::from(([127, 0, 0, 1], 1)), 2)]);
+        let report = Report {
+            addrs: &addrs,
+            connected: &connected,
+            connections: 2,
+            size: 10,
+            depth: 1,
+            rate: Some(5),
+            due: Some(5),
+            time,
+            tally: &tally,
+        };
         assert_eq!(
             report.json(),
-            r#"{"addresses":["a:1","\"b\\\u000a:2"],"connections":2,"bytes":10,"depth":1,"rate":null,"#
+            r#"{"addresses":["a:1","\"b\\\u000a:2"],"connected":{"127.0.0.1:1":2},"connections":2,"bytes":10,"depth":1,"rate":5,"due":5,"#
                 .to_owned()
                 + r#""seconds":1,"requests":1,"requests_per_second":1,"bytes_sent":10,"bytes_received":10,"#
                 + r#""latency_seconds":{"p50":0.002,"p90":0.002,"p99":0.002,"p99.9":0.002,"max":0.002},"errors":{"rejected":3}}"#

@@ -1,25 +1,26 @@
-//! Where a client connects to: an address, several, or a name, which is resolved anew for each connection.
+//! Where a client connects to, or a server listens: an address, several, or names, which a client resolves anew for each
+//! connection.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use std::sync::Arc;
 
-use crate::{Error, Phase};
-
-/// The addresses of a server. A name is resolved anew for each connection, so that clients follow a service that moves.
+/// The addresses of a server. A client resolves a name anew for each connection, and so follows a service that moves.
 ///
-/// What [`connect`](crate::Client::connect) takes is made into it: everything that the standard library's [`ToSocketAddrs`] takes,
-/// and lists of addresses. [`from_fn`](Self::from_fn) asks a source of your own.
+/// What [`connect`](crate::Client::connect) and [`bind`](crate::ServerBuilder::bind) take is made into it: everything that
+/// the standard library's [`ToSocketAddrs`] takes, and lists of addresses and of names. [`from_fn`](Self::from_fn) asks a
+/// source of your own.
 ///
 /// ```
 /// use falcotcp_sync::Addresses;
 /// use std::net::SocketAddr;
 ///
 /// let name = Addresses::from("db.internal:7878");
+/// let names = Addresses::from(["db-1.internal:7878", "db-2.internal:7878"]);
 /// let replicas = Addresses::from(vec![SocketAddr::from(([10, 0, 0, 1], 7878)), SocketAddr::from(([10, 0, 0, 2], 7878))]);
 /// let discovered = Addresses::from_fn("the registry", || Ok(vec![SocketAddr::from(([127, 0, 0, 1], 7878))]));
-/// # let _ = (name, replicas, discovered);
+/// # let _ = (name, names, replicas, discovered);
 /// ```
 #[derive(Clone)]
 pub struct Addresses {
@@ -46,18 +47,36 @@ impl Addresses {
 
     fn listed(addrs: Vec<SocketAddr>) -> Self {
         let name = addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+        let name = if addrs.is_empty() { "an empty list".to_owned() } else { name };
         Self::from_fn(name, move || Ok(addrs.clone()))
     }
 
-    pub(super) fn resolve(&self) -> Result<Vec<SocketAddr>, Error> {
+    /// Those of all names that resolve, in their order; what is wrong with each if none does.
+    fn of_names<N: AsRef<str>>(names: &[N]) -> Self {
+        let names: Vec<_> = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        Self::from_fn(names.join(", "), move || {
+            let (mut addrs, mut failure) = (Vec::new(), Ok(()));
+            for name in &names {
+                match name.to_socket_addrs() {
+                    Ok(found) => addrs.extend(found),
+                    Err(error) => {
+                        failure = failure.and(Err(io::Error::new(error.kind(), format!("{name}: {error}"))));
+                    }
+                }
+            }
+            if addrs.is_empty() { failure.map(|()| addrs) } else { Ok(addrs) }
+        })
+    }
+
+    pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let named = |kind, what: &dyn fmt::Display| io::Error::new(kind, format!("{}: {what}", self.name));
-        let outcome = (self.resolve)()
-            .map_err(|source| named(source.kind(), &format_args!("does not resolve: {source}")));
-        let outcome = outcome.and_then(|addrs| {
-            let nothing = || named(io::ErrorKind::InvalidInput, &"resolves to no socket address");
-            if addrs.is_empty() { Err(nothing()) } else { Ok(addrs) }
-        });
-        outcome.map_err(|source| Error::io(Phase::Connect, source))
+        let addrs = (self.resolve)().map_err(|source| {
+            let hint =
+                if source.kind() == io::ErrorKind::InvalidInput { " (it takes HOST:PORT)" } else { "" };
+            named(source.kind(), &format_args!("does not resolve: {source}{hint}"))
+        })?;
+        let nothing = || named(io::ErrorKind::InvalidInput, &"resolves to no socket address");
+        if addrs.is_empty() { Err(nothing()) } else { Ok(addrs) }
     }
 }
 
@@ -175,6 +194,42 @@ impl<const N: usize> From<&[SocketAddr; N]> for Addresses {
     }
 }
 
+impl<const N: usize> From<[&str; N]> for Addresses {
+    fn from(names: [&str; N]) -> Self {
+        Self::of_names(&names)
+    }
+}
+
+impl From<&[&str]> for Addresses {
+    fn from(names: &[&str]) -> Self {
+        Self::of_names(names)
+    }
+}
+
+impl From<Vec<&str>> for Addresses {
+    fn from(names: Vec<&str>) -> Self {
+        Self::of_names(&names)
+    }
+}
+
+impl From<&[String]> for Addresses {
+    fn from(names: &[String]) -> Self {
+        Self::of_names(names)
+    }
+}
+
+impl From<&Vec<String>> for Addresses {
+    fn from(names: &Vec<String>) -> Self {
+        Self::of_names(names)
+    }
+}
+
+impl From<Vec<String>> for Addresses {
+    fn from(names: Vec<String>) -> Self {
+        Self::of_names(&names)
+    }
+}
+
 impl From<&Addresses> for Addresses {
     fn from(addrs: &Addresses) -> Self {
         addrs.clone()
@@ -205,6 +260,12 @@ mod tests {
             Addresses::from([addr]),
             Addresses::from(&[addr]),
             Addresses::from(&[addr][..]),
+            Addresses::from([text.as_str()]),
+            Addresses::from(&[text.as_str()][..]),
+            Addresses::from(vec![text.as_str()]),
+            Addresses::from(&[text.clone()][..]),
+            Addresses::from(&vec![text.clone()]),
+            Addresses::from(vec![text.clone()]),
             Addresses::from(text),
         ] {
             assert_eq!(addrs.resolve().unwrap(), [addr]);
@@ -216,7 +277,9 @@ mod tests {
     fn what_does_not_resolve_is_named() {
         for (addrs, what) in [
             (Addresses::from("no-port"), "no-port: does not resolve: "),
-            (Addresses::from(vec![]), ": resolves to no socket address"),
+            (Addresses::from("no-port"), "(it takes HOST:PORT)"),
+            (Addresses::from(Vec::<SocketAddr>::new()), "an empty list: resolves to no socket address"),
+            (Addresses::from(["no-port", "neither"]), "no-port, neither: does not resolve: no-port: "),
             (
                 Addresses::from_fn("the registry", || Err(io::ErrorKind::NotFound.into())),
                 "the registry: does not",
@@ -225,5 +288,11 @@ mod tests {
             let error = addrs.resolve().unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
+    }
+
+    #[test]
+    fn names_that_do_not_resolve_leave_the_others() {
+        let addrs = Addresses::from(["no-port", "127.0.0.1:7878"]).resolve().unwrap();
+        assert_eq!(addrs, [SocketAddr::from(([127, 0, 0, 1], 7878))]);
     }
 }

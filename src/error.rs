@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::Phase;
 
+/// What the text of an error ends with if [`Error::was_sent`].
+pub(crate) const MAY_HAVE_BEEN_PROCESSED: &str = "; the message may have been processed";
+
 /// Everything that this crate's functions fail with.
 ///
 /// Each error says what happened, in which phase, with which size or limit, and what can be done. Whether a
@@ -20,9 +23,9 @@ pub enum Error {
     Refused,
     /// The server holds the key but offers no forward-secret sessions, which the client requires. Nothing was sent.
     NotForwardSecret,
-    /// The empty response, or a rejection without a reason: the server has no answer to this message. The message arrived
-    /// damaged or over the server's limit, its handler rejected it, or, in a classic session, failed. The client stays
-    /// usable unless the server closes, or answered before it had all of the message.
+    /// The empty response, or a rejection without a reason: the server has no answer to this message. Its handler rejected it
+    /// or, in a classic session, failed; or the message arrived damaged or over the server's limit, of which the server's log
+    /// tells. The client stays usable unless the server closes, or answered before it had all of the message.
     Rejected,
     /// The handler failed: it panicked, and the server's log says at what. Only forward-secret sessions say so; in others it
     /// is [`Rejected`](Self::Rejected). The client stays usable.
@@ -40,7 +43,8 @@ pub enum Error {
         /// The time-out that ran out: `request_timeout` also when connecting anew before a message took too long.
         limit: Duration,
     },
-    /// A message or a response is larger than the client's limit.
+    /// A message is larger than the client's limit, or than the server's, which a forward-secret session knows; or a response is
+    /// larger than the client's.
     #[non_exhaustive]
     TooLarge {
         /// [`Phase::Send`] for a message, of which nothing was sent, so the client stays usable;
@@ -68,8 +72,8 @@ pub enum Error {
     /// As many calls of the shared client are in flight as [`max_in_flight`](crate::ClientBuilder::max_in_flight) allows; nothing
     /// was sent.
     Busy,
-    /// What would wait was called on a thread that sees to shared clients, in a callback or a logger, where it would wait for
-    /// itself.
+    /// What would wait was called on a thread of the shared client, where it would wait for itself: in a callback of any shared
+    /// client, or in a logger or a source of keys or addresses that is asked for this one.
     #[non_exhaustive]
     InCallback {
         /// [`Phase::Receive`] for a call that had been started, and whose answer is now thrown away; otherwise
@@ -127,6 +131,9 @@ pub enum Error {
     },
     /// The operating system gave no random bytes.
     Random(Arc<io::Error>),
+    /// An error of the caller's own, from `?` in a function that fails with this type, as a source of keys. This crate's functions
+    /// give it to nobody.
+    Other(Arc<io::Error>),
 }
 
 impl Error {
@@ -165,8 +172,8 @@ impl Error {
         }
     }
 
-    /// Whether the server has no response to this message and all goes on: [`Rejected`](Self::Rejected),
-    /// [`HandlerFailed`](Self::HandlerFailed) or [`Overloaded`](Self::Overloaded).
+    /// Whether the server has no response to this message: [`Rejected`](Self::Rejected), [`HandlerFailed`](Self::HandlerFailed) or
+    /// [`Overloaded`](Self::Overloaded). The client stays usable, unless that came before the server had all of the message.
     pub fn is_rejection(&self) -> bool {
         matches!(self, Self::Rejected | Self::HandlerFailed | Self::Overloaded)
     }
@@ -194,7 +201,8 @@ impl Error {
             | Self::InvalidSetting { .. }
             | Self::KeyNameTaken { .. }
             | Self::KeyTaken { .. }
-            | Self::Random(_) => None,
+            | Self::Random(_)
+            | Self::Other(_) => None,
         }
     }
 
@@ -202,7 +210,7 @@ impl Error {
     pub fn is_timeout(&self) -> bool {
         match self {
             Self::TimedOut { .. } => true,
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::TimedOut,
+            Self::Io { source, .. } | Self::Other(source) => source.kind() == io::ErrorKind::TimedOut,
             _ => false,
         }
     }
@@ -216,7 +224,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.describe(f)?;
-        if self.was_sent() { f.write_str("; the message may have been processed") } else { Ok(()) }
+        if self.was_sent() { f.write_str(MAY_HAVE_BEEN_PROCESSED) } else { Ok(()) }
     }
 }
 
@@ -230,7 +238,7 @@ impl Error {
                 "the server accepts the key but offers no forward secrecy, which this client requires: upgrade the server",
             ),
             Self::Rejected => {
-                f.write_str("the server rejected the message (empty response): see its log for the reason")
+                f.write_str("the server rejected the message: its handler did, or it was damaged or too large (see its log)")
             }
             Self::HandlerFailed => {
                 f.write_str("the server rejected the message, as its handler failed: see its log")
@@ -240,7 +248,7 @@ impl Error {
             }
             Self::TimedOut { phase, limit } => write!(f, "timed out after {limit:?} while {phase}"),
             Self::TooLarge { phase: Phase::Send, size, limit } => {
-                write!(f, "a message of {size} bytes is over the client's limit of {limit}: raise max_message_size")
+                write!(f, "a message of {size} bytes is over the limit of {limit}: raise max_message_size, at the server too")
             }
             Self::TooLarge { size, limit, .. } => {
                 write!(f, "a response of {size} bytes is over the client's limit of {limit}: raise max_message_size")
@@ -249,9 +257,12 @@ impl Error {
                 f.write_str("a response does not open under the key: damaged, or not from the server; connection closed")
             }
             Self::Unasked => f.write_str("bytes arrived that answer no message; connection closed"),
-            Self::ClosedByServer { phase } => write!(f, "the server closed the connection ({phase}): connect again"),
+            Self::ClosedByServer { phase: Phase::Idle } => {
+                f.write_str("the server closed the idle connection, or said goodbye before it took the message: connect again")
+            }
+            Self::ClosedByServer { phase } => write!(f, "the server closed the connection while {phase}: connect again"),
             Self::Busy => f.write_str("as many calls are in flight as max_in_flight allows: wait, or raise it"),
-            Self::InCallback { .. } => f.write_str("a callback of a shared client must not wait: start another call, or use a thread"),
+            Self::InCallback { .. } => f.write_str("a thread of a shared client, as in a callback, must not wait for it: start another call, or use a thread"),
             Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
             Self::ClosedInFlight => f.write_str("the shared client was closed by its owner while the message was on the way"),
             Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
@@ -260,7 +271,7 @@ impl Error {
                 f.write_str(match length {
                     32 => " as text: write a raw key as hexadecimal digits, or use Key::from_bytes",
                     43 | 44 => ", as many as base64 of a key has: write it as hexadecimal digits",
-                    64 => " that are not all digits, or are no text",
+                    64 => ", which are not all digits, or were not taken as text: see Key::from_hex",
                     65 | 66 => ": is there a line break or 0x beside the digits?",
                     _ => "",
                 })
@@ -275,6 +286,7 @@ impl Error {
                 write!(f, "this key is accepted already, under the name {name:?}: withdraw that first")
             }
             Self::Random(source) => write!(f, "the operating system gave no random bytes: {source}"),
+            Self::Other(source) => write!(f, "{source}"),
         }
     }
 }
@@ -283,16 +295,17 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } | Self::KeyFile { source, .. } | Self::Random(source) => Some(&**source),
+            Self::Other(source) => source.source(),
             _ => None,
         }
     }
 }
 
-/// For sources of keys ([`Client::builder_with_keys`](crate::Client::builder_with_keys)) that fail: an error of connecting, in
-/// [`Phase::Connect`].
+/// [`Error::Other`], for functions of your own, as sources of keys
+/// ([`Client::builder_with_keys`](crate::Client::builder_with_keys)).
 impl From<io::Error> for Error {
     fn from(source: io::Error) -> Self {
-        Self::io(Phase::Connect, source)
+        Self::Other(Arc::new(source))
     }
 }
 
@@ -313,7 +326,10 @@ impl From<Error> for io::Error {
             Error::TooLarge { .. } | Error::NotAuthentic | Error::Unasked => io::ErrorKind::InvalidData,
             Error::ClosedByServer { .. } | Error::ClosedInFlight => io::ErrorKind::ConnectionAborted,
             Error::Closed | Error::Stopped => io::ErrorKind::NotConnected,
-            Error::Io { source, .. } | Error::KeyFile { source, .. } | Error::Random(source) => source.kind(),
+            Error::Io { source, .. }
+            | Error::KeyFile { source, .. }
+            | Error::Random(source)
+            | Error::Other(source) => source.kind(),
             Error::KeyNameTaken { .. } | Error::KeyTaken { .. } => io::ErrorKind::AlreadyExists,
         };
         Self::new(kind, error)
@@ -353,6 +369,7 @@ mod tests {
             Error::KeyNameTaken { name: "default".to_owned() },
             Error::KeyTaken { name: "default".to_owned() },
             Error::Random(source()),
+            Error::Other(source()),
         ];
         for phase in PHASES {
             all.push(Error::TimedOut { phase, limit });

@@ -100,6 +100,7 @@
 // On docs.rs, items say which feature they need.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod addresses;
 mod client;
 mod error;
 pub mod guide;
@@ -112,10 +113,11 @@ mod read_buffer;
 mod server;
 mod unwind;
 
+pub use addresses::Addresses;
 #[cfg(feature = "r2d2")]
 pub use client::ClientManager;
 pub use client::{
-    Addresses, Call, Calling, Client, ClientBuilder, ClientRequest, Pipeline, SharedClient, SharedRequest,
+    Call, Calling, Client, ClientBuilder, ClientRequest, Pipeline, SharedClient, SharedRequest,
 };
 pub use error::Error;
 pub use key::Key;

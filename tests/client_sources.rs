@@ -121,7 +121,8 @@ fn an_error_of_the_source_is_the_error_of_connecting() {
     // Nor does what became of another client's message tell of this one's.
     let builder = Client::builder_with_keys(|| Err(Error::ClosedInFlight));
     let error = builder.connect(server.local_addr()).expect_err("no key");
-    assert!(error.to_string().contains("the source of keys failed"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("the source of keys failed") && !text.contains("processed"), "{text}");
     assert_eq!((error.phase(), error.was_sent()), (Some(Phase::Connect), false));
 
     let asked = AtomicUsize::new(0);
@@ -140,4 +141,40 @@ fn an_error_of_the_source_is_the_error_of_connecting() {
     let again = Server::builder(key()).bind(addr).expect("its port").spawn(<[u8]>::to_vec).expect("spawning");
     assert_eq!(shared.message(b"hello").or_else(|_| shared.message(b"hello")).expect("an answer"), b"hello");
     drop(again);
+}
+
+#[cfg(feature = "forward-secrecy")]
+#[test]
+fn a_message_that_the_next_server_does_not_take_is_told_to_its_caller() {
+    let name = Name::default();
+    let first = echo_server(server(1));
+    name.now_is(&[&first]);
+    let shared = builder().connect_shared(name.addresses()).expect("connecting");
+    name.now_is(&[]);
+    drop(first);
+    eventually("it knows", || !shared.is_open() || shared.ping().is_err());
+    let (sender, told) = std::sync::mpsc::channel();
+    let call = shared.start(&[7; 1000]).expect("room");
+    call.then(move |outcome| sender.send(outcome).expect("the test waits"));
+    let second = echo_server(server(1).max_message_size(100));
+    name.now_is(&[&second]);
+    let error = told.recv_timeout(PATIENCE).expect("it is told").expect_err("it is too large");
+    assert!(matches!(error, Error::TooLarge { phase: Phase::Send, size: 1000, limit: 100, .. }), "{error:?}");
+    assert_eq!(shared.message(b"smaller").expect("an answer"), b"smaller");
+    assert_eq!(shared.peer_addr(), Some(second.local_addr()));
+}
+
+#[test]
+fn a_source_may_ask_another_shared_client_at_each_connection() {
+    let (vault, server) = (echo_server(server(1)), echo_server(server(1)));
+    let vault_client = Client::builder(key()).connect_shared(vault.local_addr()).expect("connecting");
+    let key_of_vault = move || vault_client.message(&[9; 32]).and_then(|bytes| Key::try_from(&bytes[..]));
+    let new = Key::from_bytes([9; 32]);
+    server.keys().add("new", &new).expect("a name that is free");
+    let builder = Client::builder_with_keys(key_of_vault).reconnect(true).request_timeout(PATIENCE);
+    let shared = builder.connect_shared(server.local_addr()).expect("connecting");
+    assert_eq!(shared.message(b"one").expect("an answer"), b"one");
+    assert!(server.keys().withdraw("new"));
+    server.keys().add("newer", &new).expect("a name that is free");
+    assert_eq!(shared.message(b"two").expect("an answer"), b"two");
 }

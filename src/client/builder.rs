@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::addresses::Addresses;
 use super::connection::Connection;
 use super::handle::Client;
 use super::key_source::KeySource;
@@ -11,7 +10,7 @@ use super::settings::Settings;
 use super::shared::{SharedClient, SharedSettings};
 use super::target::{Failures, Target};
 use crate::protocol::{MESSAGE_HEADER, SEAL_OVERHEAD};
-use crate::{Error, ForwardSecrecy, Key, Phase};
+use crate::{Addresses, Error, ForwardSecrecy, Key, Phase};
 
 /// The shortest time between two pings of one client, which are to be worth their processor time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -33,7 +32,8 @@ impl Client {
     /// Settings for clients whose key `source` gives, which is asked for each connection: so clients that connect anew follow a
     /// rotation, as that of a file or a secret store. It is called by the thread that connects; of a shared client that is one in
     /// the background. Its error is the error of connecting, and nothing was sent then; one that is not about keys, as of
-    /// another client, is told as [`Error::Io`].
+    /// another client or [`Error::Other`], is told as [`Error::Io`], and with [`reconnect`](ClientBuilder::reconnect) the source is
+    /// asked again until the time is over.
     ///
     /// ```
     /// use falcotcp_sync::{Client, Key};

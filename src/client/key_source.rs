@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::error::MAY_HAVE_BEEN_PROCESSED;
 use crate::protocol::Cipher;
 use crate::{Error, Key, Phase};
 
@@ -47,13 +48,11 @@ impl CurrentKey {
 /// An error of a source as one of connecting. What came of a message, say of the client of a vault, was not this client's.
 fn of_source(error: Error) -> Error {
     match error {
-        Error::InvalidKey { .. }
-        | Error::KeyFile { .. }
-        | Error::Random(_)
-        | Error::Io { phase: Phase::Connect, .. } => error,
+        Error::InvalidKey { .. } | Error::KeyFile { .. } | Error::Random(_) => error,
         error => {
-            let kind = io::Error::from(error.clone()).kind();
-            Error::io(Phase::Connect, io::Error::new(kind, format!("the source of keys failed: {error}")))
+            let text = format!("the source of keys failed: {error}");
+            let text = text.trim_end_matches(MAY_HAVE_BEEN_PROCESSED);
+            Error::io(Phase::Connect, io::Error::new(io::Error::from(error).kind(), text))
         }
     }
 }

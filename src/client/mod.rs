@@ -8,10 +8,9 @@
 //! - `handle`: [`Client`] itself, and `pipeline`: many messages in flight;
 //! - `exchange`: a message and its response;
 //! - `reconnect`: a new link when the old one is over, and `keep_alive`: pings while idle;
-//! - `connection`: the link and the buffers; `target`: `addresses` and the key, of a `key_source`;
+//! - `connection`: the link and the buffers; `target`: the addresses and the key, of a `key_source`;
 //! - `link`: a socket and the session over it; `transport`: the socket and its deadlines; `settings`.
 
-mod addresses;
 mod builder;
 mod connection;
 mod exchange;
@@ -31,7 +30,6 @@ mod target;
 mod transport;
 mod unsent;
 
-pub use addresses::Addresses;
 pub use builder::ClientBuilder;
 pub use handle::Client;
 pub use pipeline::Pipeline;

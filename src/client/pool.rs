@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::addresses::Addresses;
 use super::builder::ClientBuilder;
 use super::handle::Client;
-use crate::Error;
+use crate::{Addresses, Error};
 
 /// A client that was used so recently is taken to be in order without a look at its socket.
 const JUST_USED: Duration = Duration::from_millis(500);

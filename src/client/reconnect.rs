@@ -81,9 +81,8 @@ impl Connection {
         self.link.as_mut().ok_or(Error::Closed)?.pass_over_unasked(&mut self.input, &self.settings)
     }
 
-    /// Connects to the first address that accepts, before the deadline. A time-out is told as `limit`.
+    /// Connects to the first address that accepts, before the deadline. A time-out is told as `limit`, or as an address's share.
     fn try_each_address(&mut self, deadline: Instant, limit: Duration) -> Result<(), Error> {
-        let settings = Settings { connect_timeout: limit, ..self.settings };
         let cipher = self.target.cipher()?;
         self.target.resolve()?;
         let mut failed = Vec::new();
@@ -96,10 +95,13 @@ impl Connection {
             // Each has its share of the time that is left, so that one that hangs does not use up the others'.
             let share = left / u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
             let time = share.max(SHORTEST_ATTEMPT.min(left / 2)).min(self.settings.connect_timeout);
+            let limit = if candidates.len() == 1 { limit } else { time };
+            let settings = Settings { connect_timeout: limit, ..self.settings };
             match self.establish(addr, &cipher, &settings, later(Instant::now(), time)) {
                 Ok(()) => return Ok(()),
                 Err(error @ Error::Random(_)) => return Err(error),
                 Err(error) => {
+                    debug!(target: LOG, "{addr}: {error}");
                     self.target.failed(*addr);
                     failed.push((*addr, error));
                 }

@@ -9,11 +9,10 @@ use getrandom::SysRng;
 use log::debug;
 use parking_lot::Mutex;
 
-use super::addresses::Addresses;
 use super::key_source::{CurrentKey, KeySource};
 use super::settings::{LOG, Settings};
-use crate::Error;
 use crate::protocol::{Cipher, ClientSession, NonceSequence};
+use crate::{Addresses, Error, Phase};
 
 /// How long an address that failed is not tried again, unless all have failed; twice as long with each further failure.
 const AVOIDED: Duration = Duration::from_secs(5);
@@ -56,7 +55,7 @@ impl Target {
     pub(super) fn resolve(&mut self) -> Result<(), Error> {
         match self.addresses.resolve() {
             Ok(addrs) => self.known = addrs,
-            Err(error) if self.known.is_empty() => return Err(error),
+            Err(error) if self.known.is_empty() => return Err(Error::io(Phase::Connect, error)),
             Err(error) => debug!(target: LOG, "connecting to the addresses that are known: {error}"),
         }
         Ok(())

@@ -91,8 +91,9 @@ impl ServerHandle {
     /// as nothing of it is unfinished: idle ones at once. When `drain` is over, what is still in the middle of a
     /// message or has an answer unsent is cut. A handler can't be interrupted: the server ends when the last one has
     /// returned, and its answer is still written if the socket takes it at once; no further message is handled then.
-    /// Peers of forward-secret sessions that are told of the end may take up to a second more to read it. Don't call
-    /// this in a handler; use a [`Stopper`] there.
+    /// Peers that are told of the end have a while to read it, unless they close: up to half a second, in forward-secret sessions
+    /// up to one. An idle client does not read, so drop clients first where that time matters, as in tests. Don't call this in
+    /// a handler; use a [`Stopper`] there.
     ///
     /// # Errors
     /// None at present; reserved for a server that can't go on.

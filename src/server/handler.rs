@@ -109,14 +109,14 @@ pub struct Request<'a> {
     pub(super) connection: ConnectionId,
     pub(super) is_forward_secret: bool,
     pub(super) waited: Duration,
-    /// `None` for one that no peer sent.
-    pub(super) socket: Option<PeerSocket<'a>>,
+    pub(super) socket: PeerSocket<'a>,
 }
 
 /// Where a request came from.
 #[derive(Clone, Copy)]
 pub(super) struct PeerSocket<'a> {
-    pub(super) stream: &'a TcpStream,
+    /// None for one that no peer sent.
+    pub(super) stream: Option<&'a TcpStream>,
     /// What events have told.
     pub(super) is_closed: bool,
 }
@@ -155,13 +155,11 @@ impl<'a> Request<'a> {
     /// clients of this crate and of the published packages do no such thing. While further messages wait behind this one, an
     /// end behind them is not seen.
     pub fn is_peer_gone(&self) -> bool {
-        self.socket.is_some_and(|socket| {
-            socket.is_closed
-                || match socket.stream.peek(&mut [0]) {
-                    Ok(count) => count == 0,
-                    Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
-                }
-        })
+        let is_at_end = |stream: &TcpStream| match stream.peek(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        };
+        self.socket.is_closed || self.socket.stream.is_some_and(is_at_end)
     }
 
     /// The connection that the message came over.

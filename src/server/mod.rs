@@ -29,7 +29,7 @@ mod test_request;
 mod worker;
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub use test_request::{TestAnswer, TestReply, TestRequest};
 
 use crate::keyring::check_name;
 use crate::protocol::{ForwardSecrecy, MESSAGE_HEADER, SEAL_OVERHEAD, SessionSettings};
-use crate::{Error, Key, Phase};
+use crate::{Addresses, Error, Key, Phase};
 use acceptor::listener;
 use connection::DeferralLimits;
 use shared::AdmissionLimits;
@@ -270,13 +270,13 @@ impl ServerBuilder {
     /// [`Error::InvalidSetting`] for settings that can't work; [`Error::KeyTaken`] for a key under two names;
     /// [`Error::Io`] in [`Phase::Bind`] when the address does not resolve, or when none of its addresses can be bound:
     /// the text names each of them with what failed.
-    pub fn bind(self, addr: impl ToSocketAddrs) -> Result<Server, Error> {
+    pub fn bind(self, addr: impl Into<Addresses>) -> Result<Server, Error> {
         self.check()?;
         #[cfg(unix)]
         let reuse_port = self.reuse_port;
         #[cfg(not(unix))]
         let reuse_port = false;
-        let listener = listener::bind(addr, self.backlog, reuse_port)
+        let listener = listener::bind(&addr.into(), self.backlog, reuse_port)
             .map_err(|source| Error::io(Phase::Bind, source))?;
         self.listen(listener)
     }

@@ -17,7 +17,7 @@ pub struct Stats {
     /// Connections that were accepted, also those that were refused afterwards.
     pub accepted: u64,
     /// Connections of peers with a key that were closed because `max_connections` were established, or
-    /// `max_connections_per_peer` from their address.
+    /// `max_connections_per_peer` from their address. Those without a key are [`unauthenticated`](Self::unauthenticated).
     pub refused: u64,
     /// Connections that were closed before they were established, to make room: for others beyond `max_unestablished`, or
     /// for want of descriptors.
@@ -40,7 +40,8 @@ pub struct Stats {
     pub withdrawn: u64,
     /// Messages that opened and were handed to the handler.
     pub messages: u64,
-    /// Messages that were answered with the empty response before they reached the handler.
+    /// Messages that were rejected before they reached the handler: damaged, or too large. Those that the handler rejects are in
+    /// `messages` alone.
     pub rejected: u64,
     /// Messages that had waited longer than [`shed_after`](crate::ServerBuilder::shed_after), and were answered without their
     /// handler.

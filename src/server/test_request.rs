@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use super::connection::deferred::{Answer, Outbox, Owner, Place};
 use super::connection::{Deferral, DeferralLimits};
 use super::connection_info::{ConnectionId, ConnectionInfo};
-use super::handler::{Handler, Outcome, Request, Response};
+use super::handler::{Handler, Outcome, PeerSocket, Request, Response};
 use super::shared::WorkerCounters;
 use crate::protocol::ResponseWriter;
 
@@ -44,6 +44,7 @@ pub struct TestRequest {
     connection: ConnectionId,
     is_forward_secret: bool,
     waited: Duration,
+    is_peer_gone: bool,
 }
 
 /// What a handler made of a [`TestRequest`].
@@ -77,6 +78,7 @@ impl TestRequest {
             connection: ConnectionId(1),
             is_forward_secret: true,
             waited: Duration::ZERO,
+            is_peer_gone: false,
         }
     }
 
@@ -110,13 +112,19 @@ impl TestRequest {
         self
     }
 
+    /// Whether its peer has gone meanwhile.
+    pub fn peer_gone(mut self, is_peer_gone: bool) -> Self {
+        self.is_peer_gone = is_peer_gone;
+        self
+    }
+
     /// Its connection, for [`Handler::established`] and with [`id`](ConnectionInfo::id) for [`Handler::ended`].
     pub fn connection(&self) -> ConnectionInfo<'_> {
         let Self { connection, peer, ref key_name, is_forward_secret, .. } = *self;
         ConnectionInfo { id: connection, peer, key_name, is_forward_secret }
     }
 
-    /// Lets `handler` answer it. Other than in a server, a panic is passed on. [`Request::is_peer_gone`] is `false`.
+    /// Lets `handler` answer it. Other than in a server, a panic is passed on.
     pub fn send_to<H: Handler + ?Sized>(&self, handler: &H) -> TestAnswer {
         let arrival = Arc::new(Arrival::default());
         let deferral =
@@ -149,7 +157,7 @@ impl TestRequest {
             connection: self.connection,
             is_forward_secret: self.is_forward_secret,
             waited: self.waited,
-            socket: None,
+            socket: PeerSocket { stream: None, is_closed: self.is_peer_gone },
         }
     }
 }

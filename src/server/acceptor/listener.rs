@@ -1,23 +1,17 @@
 //! A listening socket with the options that a server needs.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Listens on the first of `addr`'s addresses that can be bound.
-pub(in crate::server) fn bind(
-    addr: impl ToSocketAddrs,
-    backlog: u32,
-    reuse_port: bool,
-) -> io::Result<TcpListener> {
-    let addrs = addr.to_socket_addrs().map_err(|error| {
-        // What was asked for can't be told: it is only known to resolve itself.
-        io::Error::new(error.kind(), format!("the address does not resolve: {error}"))
-    })?;
+use crate::Addresses;
+
+/// Listens on the first of the addresses that can be bound.
+pub(in crate::server) fn bind(addrs: &Addresses, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
     let mut kind = io::ErrorKind::InvalidInput;
     let mut failures = Vec::new();
-    for addr in addrs {
+    for addr in addrs.resolve()? {
         match listen(addr, backlog, reuse_port) {
             Ok(listener) => return Ok(listener),
             Err(error) => {
@@ -25,9 +19,6 @@ pub(in crate::server) fn bind(
                 failures.push(format!("{addr}: {error}"));
             }
         }
-    }
-    if failures.is_empty() {
-        failures.push("the address resolves to no socket address".to_owned());
     }
     Err(io::Error::new(kind, failures.join("; ")))
 }

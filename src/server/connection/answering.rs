@@ -56,7 +56,7 @@ fn handle(
                 place.revoke(id);
             }
             counters.panics.add(1);
-            error!(target: LOG, "{peer}: the handler panicked; sent the empty response");
+            error!(target: LOG, "{peer}: the handler panicked; its message is rejected");
             Handled::Rejected(RejectionReason::HandlerFailed)
         }
     };
@@ -83,7 +83,7 @@ impl Connection {
             connection: self.id(),
             is_forward_secret: self.session.is_forward_secret(),
             waited: scratch.now.saturating_duration_since(scratch.since),
-            socket: Some(PeerSocket { stream: &self.stream, is_closed: self.read_closed || self.broken }),
+            socket: PeerSocket { stream: Some(&self.stream), is_closed: self.read_closed || self.broken },
         };
         let is_too_late = scratch.shed_after.is_some_and(|limit| request.waited > limit);
         let mut writer = self.session.begin_response(&mut scratch.output.bytes);
@@ -191,7 +191,7 @@ impl Connection {
 
     fn record_sealed(&self, is_sealed: bool) {
         if !is_sealed {
-            error!(target: LOG, "{}: a response can't be sealed; sent the empty response", self.peer);
+            error!(target: LOG, "{}: a response can't be sealed; its message is rejected", self.peer);
         }
     }
 }

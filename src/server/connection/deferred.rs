@@ -23,7 +23,7 @@ use crate::server::shared::{Gauge, Mutex, WorkerCounters};
 
 /// Answers one message later, from any thread; made by [`Response::defer`](crate::Response::defer).
 ///
-/// Dropping it rejects the message, so that the client gets the empty response and never silence. It keeps neither the server
+/// Dropping it rejects the message, so that the client gets [`Error::Rejected`](crate::Error::Rejected) and never silence. It keeps neither the server
 /// nor its handler alive, so a handler may keep replies.
 ///
 /// ```
@@ -79,7 +79,7 @@ impl Reply {
         }
     }
 
-    /// Rejects the message: the client gets the empty response. Dropping the reply does the same.
+    /// Rejects the message: the client gets [`Error::Rejected`](crate::Error::Rejected). Dropping the reply does the same.
     pub fn reject(self) {}
 
     /// Whether somebody still waits for the answer; `false` once the connection is over, so that work for it can stop.

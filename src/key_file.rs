@@ -114,7 +114,11 @@ fn refuse_shared_file(metadata: &Metadata, path: &Path) -> io::Result<()> {
     }
     Err(io::Error::new(
         ErrorKind::PermissionDenied,
-        format!("others have access to it (mode {:04o}): if it is a key, run `chmod 600 {}`", mode & 0o7777, path.display()),
+        format!(
+            "others have access to it (mode {:04o}): if it is a key, run `chmod 600 {}`",
+            mode & 0o7777,
+            path.display()
+        ),
     ))
 }
 

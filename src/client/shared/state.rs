@@ -238,7 +238,10 @@ impl State {
             {
                 self.answered += 1;
                 self.pings -= usize::from(matches!(call.kind, Kind::Ping));
-                notices.extend(call.slot.complete(outcome));
+                notices.extend(match outcome {
+                    Ok(response) => call.slot.complete(Ok(response)),
+                    Err(error) => call.fail(error),
+                });
             }
         }
     }

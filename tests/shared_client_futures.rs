@@ -1,6 +1,8 @@
 //! Calls of a shared client as futures, in a small executor.
 
 mod common;
+#[path = "common/hold.rs"]
+mod hold;
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, echo_server, eventually, key, server};
 use falcotcp_sync::{Client, Error, SharedClient};
+use hold::Hold;
 
 fn shared(server: &falcotcp_sync::ServerHandle) -> SharedClient {
     Client::builder(key()).connect_shared(server.local_addr()).expect("connecting")
@@ -24,6 +27,21 @@ fn a_call_is_awaited_in_a_small_executor() {
     let call = client.start(b"two").expect("room");
     assert_eq!(pollster::block_on(call).expect("an answer"), b"two");
     eventually("the other is done", || client.start(b"three").expect("room").wait().is_ok());
+}
+
+#[test]
+fn a_call_that_was_polled_may_be_waited_for() {
+    let hold = Hold::default();
+    let server = hold.spawn(server(1));
+    let client = shared(&server);
+    let mut call = client.request(b"wait").timeout(4 * PATIENCE).start().expect("room");
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(std::pin::Pin::new(&mut call).poll(&mut context).is_pending());
+    hold.await_entered();
+    let (sender, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(call.wait()));
+    hold.open();
+    assert_eq!(told.recv_timeout(PATIENCE).expect("it is told at once").expect("an answer"), b"wait");
 }
 
 /// Counts how often it is woken.

@@ -37,7 +37,7 @@ impl Shared {
         while self.is_full(&state) && !state.is_closed {
             if self.has_room.wait_until(&mut state, begin.time.deadline).timed_out() && self.is_full(&state) {
                 // Nothing of it was sent.
-                return Err(Error::TimedOut { phase: Phase::Idle, limit: begin.time.timeout });
+                return Err(Error::timed_out(Phase::Idle, begin.time.timeout));
             }
         }
         let mut notices = Vec::new();
@@ -98,10 +98,13 @@ impl Shared {
             return Ok(false);
         }
         if deadline <= Instant::now() {
-            return Err(Error::TimedOut { phase: Phase::Idle, limit: timeout });
+            return Err(Error::timed_out(Phase::Idle, timeout));
         }
-        *place = Some(state.room.wait(*place, waker, deadline));
+        let (own_place, before) = state.room.wait(*place, waker.clone(), deadline);
+        *place = Some(own_place);
         self.see_to_driver(&mut state, deadline);
+        drop(state);
+        drop(before);
         Ok(true)
     }
 
@@ -109,10 +112,12 @@ impl Shared {
     pub(super) fn leave_room_queue(&self, place: u64) {
         let mut notices = Vec::new();
         let mut state = self.state.lock();
-        if !state.room.leave(place) {
+        let waker = state.room.leave(place);
+        if waker.is_none() {
             self.tell_of_room(&mut state, &mut notices);
         }
         drop(state);
+        drop(waker);
         driver::give(notices);
     }
 
@@ -147,6 +152,6 @@ impl Shared {
         drop(state);
         driver::give(notices);
         let slot = slot.ok_or(Error::Closed)?;
-        self.wait(&slot, time.deadline).unwrap_or_else(|| Err(self.time_out(&slot, time))).map(drop)
+        self.wait(&slot, time.deadline).unwrap_or_else(|| self.time_out(&slot, time)).map(drop)
     }
 }

@@ -48,11 +48,15 @@ impl Call {
     /// Those of [`Client::message`](crate::Client::message); [`Error::InCallback`] on the client's own thread.
     pub fn wait(self) -> Result<Vec<u8>, Error> {
         if self.client.registration.is_own_thread() {
-            return self.slot.take().unwrap_or(Err(Error::InCallback { phase: Phase::Receive }));
+            let own_thread = |phase| Error::InCallback { phase };
+            return match self.client.forget(&self.slot) {
+                Some(call) => Err(call.told(own_thread(Phase::Idle))),
+                None => self.slot.take().unwrap_or(Err(own_thread(Phase::Receive))),
+            };
         }
         match self.client.wait(&self.slot, self.time.deadline) {
             Some(outcome) => outcome,
-            None => Err(self.client.time_out(&self.slot, self.time)),
+            None => self.client.time_out(&self.slot, self.time),
         }
     }
 
@@ -101,7 +105,7 @@ impl Future for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.slot.abandon() {
+        if self.slot.abandon() && !self.client.is_forked() {
             self.client.forget(&self.slot);
         }
     }

@@ -116,7 +116,7 @@ impl Shared {
     }
 
     pub(super) fn stalled(&self, state: &State) -> Error {
-        Error::TimedOut { phase: Phase::Receive, limit: self.stall_timeout(state) }
+        Error::timed_out(Phase::Receive, self.stall_timeout(state))
     }
 
     pub(super) fn is_forked(&self) -> bool {

@@ -55,7 +55,7 @@ impl Driven for Shared {
 impl Shared {
     /// Ends calls whose time is over, and a connection on which nothing arrives.
     fn expire(&self, state: &mut State, now: Instant, notices: &mut Vec<Notice>) {
-        let timed_out = |call: &InFlight, phase| Error::TimedOut { phase, limit: call.time.timeout };
+        let timed_out = |call: &InFlight, phase| Error::timed_out(phase, call.time.timeout);
         for call in state.calls.iter().filter(|call| call.time.deadline <= now) {
             notices.extend(call.slot.complete(Err(timed_out(call, Phase::Receive))));
         }

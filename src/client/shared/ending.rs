@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::client::Shared;
 use super::driver;
-use super::slot::{Notice, Slot};
+use super::slot::{Notice, Outcome, Slot};
 use super::state::{InFlight, Kind, Reader, State};
 use crate::client::settings::TimeLimit;
 use crate::{Error, Phase};
@@ -34,6 +34,9 @@ impl Shared {
                 true => error.clone(),
             };
             is_oldest = false;
+            if call.slot.is_done() {
+                continue;
+            }
             match call.kind {
                 Kind::Message { message: Some(_), is_idempotent }
                     if may_resend && (is_idempotent || !was_sent) =>
@@ -60,11 +63,12 @@ impl Shared {
     }
 
     /// Ends a call whose time is over, for its caller. It counts as in flight until its answer has come.
-    pub(super) fn time_out(&self, slot: &Arc<Slot>, time: TimeLimit) -> Error {
-        let timed_out = |phase| Error::TimedOut { phase, limit: time.timeout };
+    pub(super) fn time_out(&self, slot: &Arc<Slot>, time: TimeLimit) -> Outcome {
+        let timed_out = |phase| Error::timed_out(phase, time.timeout);
         match self.forget(slot) {
-            Some(call) => call.told(timed_out(Phase::Connect)),
-            None => timed_out(Phase::Receive),
+            Some(call) => Err(call.told(timed_out(Phase::Connect))),
+            // Its result may have come just now.
+            None => slot.give_up().unwrap_or_else(|| Err(timed_out(Phase::Receive))),
         }
     }
 

@@ -168,7 +168,7 @@ impl SharedClient {
         let shared = &self.handle.0;
         let begin = self.begin(ask, true)?;
         let slot = shared.begin_when_room(message, begin)?;
-        shared.wait(&slot, begin.time.deadline).unwrap_or_else(|| Err(shared.time_out(&slot, begin.time)))
+        shared.wait(&slot, begin.time.deadline).unwrap_or_else(|| shared.time_out(&slot, begin.time))
     }
 
     fn start_with(&self, message: &[u8], ask: Ask) -> Result<Call, Error> {

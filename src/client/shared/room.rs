@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
-/// Futures that wait for room, the first one first.
+/// Futures that wait for room, the first one first. Wakers are for the caller to drop, without a lock.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     waiting: VecDeque<Waiting>,
@@ -19,22 +19,20 @@ struct Waiting {
 }
 
 impl Room {
-    /// Waits, as `id` if that waits already; gives the id.
-    pub(super) fn wait(&mut self, id: Option<u64>, waker: &Waker, deadline: Instant) -> u64 {
+    /// Waits, as `id` if that waits already; gives the id, and the waker from before.
+    pub(super) fn wait(&mut self, id: Option<u64>, waker: Waker, deadline: Instant) -> (u64, Option<Waker>) {
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| Some(waiting.id) == id) {
-            waiting.waker.clone_from(waker);
-            return waiting.id;
+            return (waiting.id, Some(std::mem::replace(&mut waiting.waker, waker)));
         }
         self.next_id += 1;
-        self.waiting.push_back(Waiting { id: self.next_id, waker: waker.clone(), deadline });
-        self.next_id
+        self.waiting.push_back(Waiting { id: self.next_id, waker, deadline });
+        (self.next_id, None)
     }
 
-    /// Waits no more; `false` if it was woken, so that the room was its.
-    pub(super) fn leave(&mut self, id: u64) -> bool {
-        let before = self.waiting.len();
-        self.waiting.retain(|waiting| waiting.id != id);
-        self.waiting.len() < before
+    /// Waits no more; `None` if it was woken, so that the room was its.
+    pub(super) fn leave(&mut self, id: u64) -> Option<Waker> {
+        let position = self.waiting.iter().position(|waiting| waiting.id == id)?;
+        self.waiting.remove(position).map(|waiting| waiting.waker)
     }
 
     /// Takes the first one, to be woken.

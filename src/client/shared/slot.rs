@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::Error;
 
@@ -14,6 +14,8 @@ pub(super) type Outcome = Result<Vec<u8>, Error>;
 pub(super) type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
 /// Where the result of one call is left, and how its caller hears of it.
+///
+/// What is replaced in it is dropped without the lock: a waker may own a task, and with it other calls.
 #[derive(Default)]
 pub(super) struct Slot {
     state: Mutex<SlotState>,
@@ -92,6 +94,11 @@ impl Slot {
     pub(super) fn wait(&self, until: Instant) -> Waited {
         let mut state = self.state.lock();
         state.is_waited_for = true;
+        if matches!(state.progress, Progress::Polled(_)) {
+            // Who polled it waits here now.
+            let polled = std::mem::take(&mut state.progress);
+            MutexGuard::unlocked(&mut state, || drop(polled));
+        }
         loop {
             if let Some(connection) = state.leads.take() {
                 state.is_waited_for = false;
@@ -126,32 +133,48 @@ impl Slot {
     }
 
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Outcome> {
+        let waker = context.waker().clone();
         let mut state = self.state.lock();
         match std::mem::replace(&mut state.progress, Progress::Over) {
-            Progress::Done(outcome) => return Poll::Ready(outcome),
+            Progress::Done(outcome) => Poll::Ready(outcome),
             // Polled again after it was ready, which no executor does.
-            Progress::Over => return Poll::Ready(Err(Error::Closed)),
-            _ => state.progress = Progress::Polled(context.waker().clone()),
+            Progress::Over => Poll::Ready(Err(Error::Closed)),
+            before => {
+                state.progress = Progress::Polled(waker);
+                drop(state);
+                drop(before);
+                Poll::Pending
+            }
         }
-        Poll::Pending
     }
 
     pub(super) fn then(&self, callback: Callback) -> Option<Notice> {
         let mut state = self.state.lock();
-        if let Progress::Done(outcome) = std::mem::replace(&mut state.progress, Progress::Over) {
-            return Some(Notice::Call(callback, outcome));
+        match std::mem::replace(&mut state.progress, Progress::Over) {
+            Progress::Done(outcome) => Some(Notice::Call(callback, outcome)),
+            before => {
+                state.progress = Progress::Then(callback);
+                drop(state);
+                drop(before);
+                None
+            }
         }
-        state.progress = Progress::Then(callback);
-        None
+    }
+
+    /// Nobody wants the result any more; what it is, if it is there.
+    pub(super) fn give_up(&self) -> Option<Outcome> {
+        let before = std::mem::replace(&mut self.state.lock().progress, Progress::Over);
+        if let Progress::Done(outcome) = before { Some(outcome) } else { None }
     }
 
     /// Nobody wants the result any more, unless it goes to a callback; whether it was still to come.
     pub(super) fn abandon(&self) -> bool {
         let mut state = self.state.lock();
-        let is_pending = matches!(state.progress, Progress::Pending | Progress::Polled(_));
-        if !matches!(state.progress, Progress::Then(_)) {
-            state.progress = Progress::Over;
+        if matches!(state.progress, Progress::Then(_)) {
+            return false;
         }
-        is_pending
+        let before = std::mem::replace(&mut state.progress, Progress::Over);
+        drop(state);
+        matches!(before, Progress::Pending | Progress::Polled(_))
     }
 }

@@ -45,9 +45,12 @@ impl Shared {
                     }
                     batch.clear();
                 }
+                Err(_) if state.reader == Reader::Caller => {
+                    // It sees the end as well, behind the answers and the goodbye that lie in the socket.
+                    break;
+                }
                 Err(error) => {
-                    // The answers that lie in the socket come first.
-                    let error = match self.read_if_nobody_does(state, notices) {
+                    let error = match self.read_all(state, notices) {
                         Err(told) if told.is_goodbye() || matches!(told, Error::NotAuthentic) => told,
                         _ => self.settings.io_error(Phase::Send, error),
                     };
@@ -57,14 +60,6 @@ impl Shared {
             }
         }
         state.is_writing = false;
-    }
-
-    pub(super) fn read_if_nobody_does(
-        &self,
-        state: &mut State,
-        notices: &mut Vec<Notice>,
-    ) -> Result<(), Error> {
-        if state.reader == Reader::Caller { Ok(()) } else { self.read_all(state, notices) }
     }
 
     /// After several calls were answered at once, lets their callers start the next ones, which are then written together.

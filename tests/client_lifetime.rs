@@ -86,3 +86,52 @@ fn a_ping_is_sent_early_enough_whatever_the_interval() {
     thread::sleep(2 * LIFETIME);
     assert_eq!(client.message(b"alive").expect("an answer"), b"alive");
 }
+
+/// Which only a forward-secret session tells.
+#[cfg(feature = "forward-secrecy")]
+mod told_by_the_server {
+    use falcotcp_sync::ServerHandle;
+
+    use super::*;
+    use crate::common::eventually;
+
+    const SHORT: Duration = Duration::from_millis(600);
+
+    /// Sleeps as many milliseconds as the message says, and echoes.
+    fn sleepy(lifetime: Duration) -> ServerHandle {
+        let handler = |message: &[u8]| {
+            let time = std::str::from_utf8(message).ok().and_then(|text| text.parse().ok());
+            thread::sleep(Duration::from_millis(time.unwrap_or(0)));
+            message.to_vec()
+        };
+        server(2).lifetime(lifetime).bind("127.0.0.1:0").expect("binding").spawn(handler).expect("spawning")
+    }
+
+    #[test]
+    fn it_is_kept_alive_also_when_it_was_busy_at_first() {
+        let server = sleepy(SHORT);
+        let mut client =
+            Client::builder(key()).keep_alive(true).connect(server.local_addr()).expect("connecting");
+        client.message(b"400").expect("an answer");
+        eventually("it is kept alive", || server.stats().pings >= 10);
+        client.message(b"0").expect("an answer");
+        assert_eq!((server.stats().expired, server.stats().accepted), (0, 1));
+    }
+
+    #[test]
+    fn it_is_renewed_in_time_and_earlier_if_the_client_says_so() {
+        let server = sleepy(SHORT);
+        let builder = Client::builder(key()).reconnect(true).request_timeout(PATIENCE);
+        let mut client = builder.connect(server.local_addr()).expect("connecting");
+        eventually("its lifetime is over", || server.stats().expired == 1);
+        client.message(b"0").expect("an answer");
+        assert_eq!(server.stats().accepted, 2);
+
+        let server = sleepy(PATIENCE);
+        let mut client = builder.lifetime(SHORT).connect(server.local_addr()).expect("connecting");
+        client.message(b"0").expect("an answer");
+        thread::sleep(SHORT);
+        client.message(b"0").expect("an answer");
+        assert_eq!((server.stats().expired, server.stats().accepted), (0, 2));
+    }
+}

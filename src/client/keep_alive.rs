@@ -46,6 +46,8 @@ struct Entry {
     interval: Option<Duration>,
     settings: Settings,
     link: Weak<IdleLink>,
+    /// The connection's, when it was last seen.
+    lifetime: Duration,
 }
 
 impl Connection {
@@ -54,8 +56,10 @@ impl Connection {
     pub(super) fn keep_alive(&mut self, interval: Option<Duration>) -> io::Result<()> {
         let mut schedule = schedule();
         schedule.see_to_thread()?;
+        let settings = self.settings;
+        let lifetime = self.with_link(|link| link.lifetime(&settings)).unwrap_or(settings.lifetime());
         let link = Arc::downgrade(&self.share_idle_link());
-        schedule.entries.push(Entry { due: Instant::now(), interval, settings: self.settings, link });
+        schedule.entries.push(Entry { due: Instant::now(), interval, settings, link, lifetime });
         drop(schedule);
         CHANGED.notify_one();
         Ok(())
@@ -105,7 +109,7 @@ fn keep_alive() {
         drop(schedule);
         if let Some(link) = entry.link.upgrade() {
             // The application's logger may panic, which must not end the thread for all others.
-            let next = contained(|| look_after(&link, &entry));
+            let next = contained(|| look_after(&link, &mut entry));
             entry.due = next.unwrap_or_else(|| later(Instant::now(), entry.interval.unwrap_or(AFTER_PANIC)));
         }
         schedule = self::schedule();
@@ -114,15 +118,16 @@ fn keep_alive() {
 }
 
 /// Pings if the link has been idle for the interval, without waiting; says when to look again.
-fn look_after(idle: &IdleLink, entry: &Entry) -> Instant {
-    let Entry { interval, settings, .. } = entry;
+fn look_after(idle: &IdleLink, entry: &mut Entry) -> Instant {
+    let Entry { interval, settings, lifetime, .. } = entry;
     let mut slot = idle.lock();
     let Some(link) = slot.as_mut() else {
         // In an exchange, or closed. Half of the lifetime is the least that a link may be idle.
-        let lifetime = settings.lifetime();
-        return later(Instant::now(), interval.unwrap_or(lifetime / 4).min(lifetime / 2));
+        let interval = interval.unwrap_or(*lifetime / 4).min(*lifetime / 2);
+        return later(Instant::now(), interval.max(SHORTEST_INTERVAL));
     };
-    let interval = interval.unwrap_or(link.lifetime(settings) / 4).min(link.longest_idle(settings));
+    *lifetime = link.lifetime(settings);
+    let interval = interval.unwrap_or(*lifetime / 4).min(link.longest_idle(settings));
     let interval = interval.max(SHORTEST_INTERVAL);
     let due = later(link.last_used, interval);
     if due > Instant::now() {

@@ -175,7 +175,7 @@ impl Link {
                 Err(error) => Some(settings.io_error(Phase::Send, error)),
             };
             match (self.early_answer(input, settings, deadline), failure) {
-                (Some(answer), _) if answer.is_rejection() => return Err(answer),
+                (Some(answer), _) if answer.is_rejection() || answer.is_goodbye() => return Err(answer),
                 (_, Some(failure)) | (Some(failure), None) => return Err(failure),
                 (None, None) => {}
             }

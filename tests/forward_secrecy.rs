@@ -6,6 +6,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arbtest::arbitrary::Unstructured;
+use arbtest::arbtest;
 use falcotcp_sync::protocol::ForwardSecrecy::{Off, Prefer, Require};
 use falcotcp_sync::protocol::{
     Cipher, ClientEvent, ClientFault, ClientSession, ESTABLISHMENT_LENGTH, Expiry, ForwardSecrecy,
@@ -41,6 +43,72 @@ fn each_pair_of_policies() {
             }
         }
     }
+}
+
+#[test]
+fn a_whole_session_is_the_same_in_any_pieces() {
+    let property = |random: &mut Unstructured<'_>| {
+        let mut messages = Vec::new();
+        for _ in 0..random.int_in_range(1..=5)? {
+            let size = random.int_in_range(0..=LIMIT.min(random.len()))?;
+            messages.push(random.bytes(size.min(random.len()))?.to_vec());
+        }
+        let mut both = Both::establishing(Prefer, Require);
+        let (mut server_input, mut client_input) = (Vec::new(), Vec::new());
+        let (mut read, mut answers, mut is_over) = (Vec::new(), Vec::new(), false);
+        while !is_over {
+            for (from, input) in
+                [(&mut both.to_server, &mut server_input), (&mut both.to_client, &mut client_input)]
+            {
+                let size = random.int_in_range(1..=200)?;
+                input.extend(from.drain(..size.min(from.len())));
+            }
+            loop {
+                let (taken, event) = both.server.receive(&mut server_input, &mut both.to_client, both.now);
+                match event {
+                    ServerEvent::NeedMore { .. } => break,
+                    ServerEvent::Refused(Refusal::Closed) if answers.len() == messages.len() => break,
+                    ServerEvent::OfferAnswered | ServerEvent::Ping => {}
+                    ServerEvent::Message(text) => {
+                        read.push(text.to_vec());
+                        assert!(both.answer(&read[read.len() - 1]));
+                    }
+                    event => panic!("{event:?}"),
+                }
+                server_input.drain(..taken);
+            }
+            loop {
+                let (taken, event) =
+                    both.client.receive(&mut client_input, both.now).expect("a sound session");
+                match event {
+                    ClientEvent::NeedMore { .. } => break,
+                    ClientEvent::Pong => {}
+                    ClientEvent::Established => {
+                        both.client.ping(&mut both.to_server);
+                        for message in &messages {
+                            both.client.send(message, &mut both.to_server).expect("within the limit");
+                        }
+                    }
+                    ClientEvent::Response(text) => {
+                        answers.push(text.to_vec());
+                        if answers.len() == messages.len() {
+                            both.server.goodbye(&mut both.to_client);
+                        }
+                    }
+                    ClientEvent::Goodbye => {
+                        is_over = true;
+                        break;
+                    }
+                    event => panic!("{event:?}"),
+                }
+                client_input.drain(..taken);
+            }
+        }
+        assert_eq!(read, messages);
+        assert_eq!(answers, messages);
+        Ok(())
+    };
+    arbtest(property).size_max(8 << 10).budget(SECOND).run();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 use common::{PATIENCE, eventually, key, server};
-use falcotcp_sync::{Client, ForwardSecrecy, Handler, Request, Response, ServerHandle};
+use falcotcp_sync::{Client, ClientBuilder, ForwardSecrecy, Handler, Request, Response, ServerHandle};
 use parking_lot::Mutex;
 
 /// How often each message was executed.
@@ -92,13 +92,16 @@ fn idempotent_clients_behind_a_balancer_lose_nothing_when_a_server_stops_and_com
 #[test]
 #[ignore = "needs haproxy"]
 fn behind_a_balancer_no_message_is_lost_or_executed_twice_when_a_server_stops_and_comes_back() {
-    let executed = replace_both_servers(ForwardSecrecy::Require);
-    assert!(executed.lock().values().all(|count| *count == 1));
+    let (executed, answered) = replace_both_servers(ForwardSecrecy::Require);
+    let executed = executed.lock();
+    assert!(executed.values().all(|count| *count == 1));
+    assert_eq!(executed.len() as u64, answered);
 }
 
-/// Six clients send while one server stops and comes back, and then the other one. Only forward-secret sessions say what
-/// was not executed, so in classic ones the messages have to be idempotent.
-fn replace_both_servers(policy: ForwardSecrecy) -> Executed {
+/// Clients of each kind send while one server stops and comes back, and then the other one; gives what was executed, and
+/// the number of answers. Only forward-secret sessions say what was not executed, so in classic ones the messages have to
+/// be idempotent, and pipelines are left out.
+fn replace_both_servers(policy: ForwardSecrecy) -> (Executed, u64) {
     let executed = Executed::default();
     let any = "127.0.0.1:0".parse().expect("an address");
     let (first, second) = (serve(any, &executed), serve(any, &executed));
@@ -107,27 +110,19 @@ fn replace_both_servers(policy: ForwardSecrecy) -> Executed {
     let front = balancer.addr;
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
-    let clients: Vec<_> = (0..6)
-        .map(|client_number| {
+    let kinds: &[Asking] = if policy == ForwardSecrecy::Off {
+        &[by_client, by_client, by_client, by_shared_client]
+    } else {
+        &[by_client, by_client, by_client, by_shared_client, by_pipeline]
+    };
+    let clients: Vec<_> = (0..)
+        .zip(kinds)
+        .map(|(number, ask)| {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-            thread::spawn(move || {
-                let builder = Client::builder(key()).request_timeout(PATIENCE).reconnect(true);
-                let mut client = builder.forward_secrecy(policy).connect(front).expect("connecting");
-                for number in 0u64.. {
-                    if stop.load(SeqCst) {
-                        return;
-                    }
-                    let message = format!("{client_number}.{number}");
-                    let answer = match policy {
-                        ForwardSecrecy::Off => client.request(message.as_bytes()).idempotent().send(),
-                        _ => client.message(message.as_bytes()),
-                    };
-                    let answer = answer.expect("an answer");
-                    let own = client.local_addr().expect("connected");
-                    assert_eq!(answer, format!("{own} {message}").into_bytes());
-                    answered.fetch_add(1, SeqCst);
-                }
-            })
+            let builder = Client::builder(key()).request_timeout(PATIENCE).reconnect(true);
+            let builder = builder.forward_secrecy(policy);
+            let load = Load { number, front, is_idempotent: policy == ForwardSecrecy::Off, stop, answered };
+            thread::spawn(move || ask(&builder, &load))
         })
         .collect();
     let under_load = |what: &str| {
@@ -149,5 +144,74 @@ fn replace_both_servers(policy: ForwardSecrecy) -> Executed {
     for client in clients {
         client.join().expect("no request failed");
     }
-    executed
+    (executed, answered.load(SeqCst))
+}
+
+/// What one thread sends.
+struct Load {
+    number: u32,
+    front: SocketAddr,
+    is_idempotent: bool,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+}
+
+type Asking = fn(&ClientBuilder, &Load);
+
+impl Load {
+    /// Messages that nobody else sends, until the test stops.
+    fn messages(&self) -> impl Iterator<Item = String> {
+        (0u64..).map(|number| format!("{}.{number}", self.number)).take_while(|_| !self.stop.load(SeqCst))
+    }
+
+    fn record(&self, message: &str, answer: &[u8]) {
+        assert!(answer.ends_with(format!(" {message}").as_bytes()), "{message}");
+        self.answered.fetch_add(1, SeqCst);
+    }
+}
+
+fn by_client(builder: &ClientBuilder, load: &Load) {
+    let mut client = builder.connect(load.front).expect("connecting");
+    for message in load.messages() {
+        let request = client.request(message.as_bytes());
+        let request = if load.is_idempotent { request.idempotent() } else { request };
+        let answer = request.send().expect("an answer");
+        load.record(&message, &answer);
+        let own = client.local_addr().expect("connected");
+        assert!(answer.starts_with(own.to_string().as_bytes()), "the server sees the true peer");
+    }
+}
+
+fn by_shared_client(builder: &ClientBuilder, load: &Load) {
+    let client = builder.connect_shared(load.front).expect("connecting");
+    let mut messages = load.messages();
+    loop {
+        let batch: Vec<_> = messages.by_ref().take(4).collect();
+        let start = |message: &String| {
+            let request = client.request(message.as_bytes());
+            let request = if load.is_idempotent { request.idempotent() } else { request };
+            request.start().expect("room")
+        };
+        let calls: Vec<_> = batch.iter().map(start).collect();
+        for (message, call) in batch.iter().zip(calls) {
+            load.record(message, &call.wait().expect("an answer"));
+        }
+        if batch.is_empty() {
+            return;
+        }
+    }
+}
+
+fn by_pipeline(builder: &ClientBuilder, load: &Load) {
+    let mut client = builder.connect(load.front).expect("connecting");
+    let mut messages = load.messages();
+    loop {
+        let batch: Vec<_> = messages.by_ref().take(8).collect();
+        for (message, answer) in batch.iter().zip(client.messages(&batch).expect("a connection")) {
+            load.record(message, &answer.expect("an answer"));
+        }
+        if batch.is_empty() {
+            return;
+        }
+    }
 }

@@ -29,6 +29,9 @@ pub struct Addresses {
     resolve: Arc<Resolve>,
 }
 
+/// What errors call a list without addresses or names.
+const EMPTY: &str = "an empty list";
+
 type Resolve = dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 impl Addresses {
@@ -47,24 +50,29 @@ impl Addresses {
 
     fn listed(addrs: Vec<SocketAddr>) -> Self {
         let name = addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-        let name = if addrs.is_empty() { "an empty list".to_owned() } else { name };
+        let name = if addrs.is_empty() { EMPTY.to_owned() } else { name };
         Self::from_fn(name, move || Ok(addrs.clone()))
     }
 
     /// Those of all names that resolve, in their order; what is wrong with each if none does.
     fn of_names<N: AsRef<str>>(names: &[N]) -> Self {
         let names: Vec<_> = names.iter().map(|name| name.as_ref().to_owned()).collect();
-        Self::from_fn(names.join(", "), move || {
-            let (mut addrs, mut failure) = (Vec::new(), Ok(()));
+        let called = if names.is_empty() { EMPTY.to_owned() } else { names.join(", ") };
+        Self::from_fn(called, move || {
+            let (mut addrs, mut kind, mut failures) = (Vec::new(), io::ErrorKind::InvalidInput, Vec::new());
             for name in &names {
-                match name.to_socket_addrs() {
+                match resolve_name(name) {
                     Ok(found) => addrs.extend(found),
                     Err(error) => {
-                        failure = failure.and(Err(io::Error::new(error.kind(), format!("{name}: {error}"))));
+                        kind = error.kind();
+                        failures.push(format!("{name}: {error}"));
                     }
                 }
             }
-            if addrs.is_empty() { failure.map(|()| addrs) } else { Ok(addrs) }
+            if addrs.is_empty() && !failures.is_empty() {
+                return Err(io::Error::new(kind, failures.join("; ")));
+            }
+            Ok(addrs)
         })
     }
 
@@ -80,6 +88,13 @@ impl Addresses {
     }
 }
 
+fn resolve_name(name: &str) -> io::Result<Vec<SocketAddr>> {
+    name.to_socket_addrs().map(Iterator::collect).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => io::Error::new(error.kind(), format!("{error} (it takes HOST:PORT)")),
+        _ => error,
+    })
+}
+
 impl fmt::Debug for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Addresses").field(&self.name).finish()
@@ -88,7 +103,8 @@ impl fmt::Debug for Addresses {
 
 impl From<&str> for Addresses {
     fn from(addr: &str) -> Self {
-        Self::named(addr, addr.to_owned())
+        let name = addr.to_owned();
+        Self::from_fn(addr, move || resolve_name(&name))
     }
 }
 
@@ -280,6 +296,8 @@ mod tests {
             (Addresses::from("no-port"), "(it takes HOST:PORT)"),
             (Addresses::from(Vec::<SocketAddr>::new()), "an empty list: resolves to no socket address"),
             (Addresses::from(["no-port", "neither"]), "no-port, neither: does not resolve: no-port: "),
+            (Addresses::from(["no-port", "neither"]), "; neither: "),
+            (Addresses::from(Vec::<String>::new()), "an empty list: resolves to no socket address"),
             (
                 Addresses::from_fn("the registry", || Err(io::ErrorKind::NotFound.into())),
                 "the registry: does not",

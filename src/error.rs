@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +41,11 @@ pub enum Error {
     TimedOut {
         /// What was going on.
         phase: Phase,
-        /// The time-out that ran out: `request_timeout` also when connecting anew before a message took too long.
+        /// The time-out that ran out: `request_timeout` also when connecting anew before a message took too long; of several
+        /// addresses, the last one's share of it.
         limit: Duration,
+        /// Where to, if it was about connecting to one address.
+        addr: Option<SocketAddr>,
     },
     /// A message is larger than the client's limit, or than the server's, which a forward-secret session knows; or a response is
     /// larger than the client's.
@@ -130,9 +134,11 @@ pub enum Error {
         name: String,
     },
     /// The operating system gave no random bytes.
+    #[non_exhaustive]
     Random(Arc<io::Error>),
     /// An error of the caller's own, from `?` in a function that fails with this type, as a source of keys. This crate's functions
     /// give it to nobody.
+    #[non_exhaustive]
     Other(Arc<io::Error>),
 }
 
@@ -146,6 +152,18 @@ impl Error {
     }
 
     /// What the operating system reported in `phase`.
+    pub(crate) fn timed_out(phase: Phase, limit: Duration) -> Self {
+        Self::TimedOut { phase, limit, addr: None }
+    }
+
+    /// The same, if it is a time-out, of connecting to this address.
+    pub(crate) fn of_address(mut self, address: SocketAddr) -> Self {
+        if let Self::TimedOut { addr, .. } = &mut self {
+            *addr = Some(address);
+        }
+        self
+    }
+
     pub(crate) fn io(phase: Phase, source: io::Error) -> Self {
         Self::Io { phase, source: Arc::new(source) }
     }
@@ -246,7 +264,10 @@ impl Error {
             Self::Overloaded => {
                 f.write_str("the server sheds load and did not handle the message: send it again after a pause")
             }
-            Self::TimedOut { phase, limit } => write!(f, "timed out after {limit:?} while {phase}"),
+            Self::TimedOut { phase, limit, addr } => {
+                write!(f, "timed out after {limit:?} while {phase}")?;
+                addr.map_or(Ok(()), |addr| write!(f, " to {addr}"))
+            }
             Self::TooLarge { phase: Phase::Send, size, limit } => {
                 write!(f, "a message of {size} bytes is over the limit of {limit}: raise max_message_size, at the server too")
             }
@@ -372,7 +393,7 @@ mod tests {
             Error::Other(source()),
         ];
         for phase in PHASES {
-            all.push(Error::TimedOut { phase, limit });
+            all.push(Error::timed_out(phase, limit));
             all.push(Error::TooLarge { phase, size: 2, limit: 1 });
             all.push(Error::ClosedByServer { phase });
             all.push(Error::InCallback { phase });

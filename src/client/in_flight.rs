@@ -405,7 +405,7 @@ impl InFlight {
             error if is_any_begun => error,
             // The server had nothing of them.
             Error::ClosedByServer { .. } => Error::ClosedByServer { phase: Phase::Idle },
-            Error::TimedOut { limit, .. } => Error::TimedOut { phase: Phase::Idle, limit },
+            Error::TimedOut { limit, .. } => Error::timed_out(Phase::Idle, limit),
             Error::Io { source, .. } => Error::Io { phase: Phase::Idle, source },
             error => error,
         }

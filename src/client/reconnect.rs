@@ -131,14 +131,14 @@ impl Connection {
 
 /// What happened at all addresses, in one error: the plain one where that says it.
 fn all_failed(failed: &[(SocketAddr, Error)]) -> Error {
-    let Some((_, last)) = failed.last() else {
+    let Some((addr, last)) = failed.last() else {
         return Error::io(Phase::Connect, ErrorKind::TimedOut.into());
     };
     let are_alike = failed.iter().all(|(_, error)| discriminant(error) == discriminant(last));
     let (phase, kind) = match last {
         Error::Io { phase, source } if failed.len() == 1 => (*phase, source.kind()),
         Error::Io { source, .. } => (Phase::Connect, source.kind()),
-        last if are_alike => return last.clone(),
+        last if are_alike => return last.clone().of_address(*addr),
         Error::TimedOut { .. } => (Phase::Connect, ErrorKind::TimedOut),
         _ => (Phase::Connect, ErrorKind::ConnectionRefused),
     };

@@ -83,7 +83,7 @@ impl Settings {
                 Error::TooLarge { phase, size, limit: self.max_message_size() as u64 }
             }
             ClientFault::Unasked => Error::Unasked,
-            ClientFault::TimedOut => Error::TimedOut { phase, limit: self.limit(phase) },
+            ClientFault::TimedOut => Error::timed_out(phase, self.limit(phase)),
             ClientFault::Closed => Error::Closed,
         }
     }
@@ -92,7 +92,7 @@ impl Settings {
         match (error.kind(), phase) {
             // With a number of the operating system's it is a time-out of TCP's own: the peer's machine is gone.
             (ErrorKind::TimedOut, _) if error.raw_os_error().is_none() => {
-                Error::TimedOut { phase, limit: self.limit(phase) }
+                Error::timed_out(phase, self.limit(phase))
             }
             (_, Phase::Connect) => Error::io(phase, error),
             (

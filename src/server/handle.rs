@@ -92,7 +92,7 @@ impl ServerHandle {
     /// message or has an answer unsent is cut. A handler can't be interrupted: the server ends when the last one has
     /// returned, and its answer is still written if the socket takes it at once; no further message is handled then.
     /// Peers that are told of the end have a while to read it, unless they close: up to half a second, in forward-secret sessions
-    /// up to one. An idle client does not read, so drop clients first where that time matters, as in tests. Don't call this in
+    /// up to one, and up to two if they go on sending. An idle client does not read, so drop clients first where that time matters, as in tests. Don't call this in
     /// a handler; use a [`Stopper`] there.
     ///
     /// # Errors

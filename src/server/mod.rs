@@ -156,7 +156,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a peer may take to establish its connection. Default: 5 s.
+    /// How long a peer may take to establish its connection. One whose offer of a forward-secret session is answered only when
+    /// that is over, by a server that is late, has the time once more to follow. Default: 5 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.settings.session.handshake_timeout = timeout;
         self
@@ -168,8 +169,8 @@ impl ServerBuilder {
         self
     }
 
-    /// The largest message, in bytes of plaintext. A larger one is answered with the empty response and its connection
-    /// closed. At most `usize::MAX` less the 37 bytes that a frame has besides. Default: 16 MiB.
+    /// The largest message, in bytes of plaintext. A larger one is answered with the empty response, in a forward-secret session
+    /// with a goodbye, and its connection closed. At most `usize::MAX` less the 37 bytes that a frame has besides. Default: 16 MiB.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.settings.session.max_message_size = bytes;
         self
@@ -268,8 +269,8 @@ impl ServerBuilder {
     ///
     /// # Errors
     /// [`Error::InvalidSetting`] for settings that can't work; [`Error::KeyTaken`] for a key under two names;
-    /// [`Error::Io`] in [`Phase::Bind`] when the address does not resolve, or when none of its addresses can be bound:
-    /// the text names each of them with what failed.
+    /// [`Error::Io`] in [`Phase::Bind`] when nothing resolves, or when no address that was found can be bound: the text names
+    /// each with what failed.
     pub fn bind(self, addr: impl Into<Addresses>) -> Result<Server, Error> {
         self.check()?;
         #[cfg(unix)]

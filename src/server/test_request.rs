@@ -149,7 +149,8 @@ impl TestRequest {
         if is_closing { TestAnswer::Closing(Box::new(answer)) } else { answer }
     }
 
-    fn request(&self) -> Request<'_> {
+    /// The request itself, for functions of your own that take one.
+    pub fn request(&self) -> Request<'_> {
         Request {
             message: &self.message,
             key_name: &self.key_name,

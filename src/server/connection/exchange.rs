@@ -173,7 +173,7 @@ impl Connection {
                 ServerEvent::TooLarge { length } => return Ok(self.end_for_size(length, scratch.counters)),
                 ServerEvent::Refused(reason) => {
                     scratch.counters.unauthenticated.add(1);
-                    self.log_refused(scratch, &reason);
+                    self.log_unopened(scratch, &reason);
                     self.end_for(End::Failed);
                     return Ok(Progress::Refused);
                 }
@@ -259,6 +259,17 @@ impl Connection {
         }
         scratch.output.clear();
         Progress::Refused
+    }
+
+    /// Of a stranger, or within a session, where somebody meddles or bytes are damaged.
+    fn log_unopened(&self, scratch: &Scratch<'_>, reason: &dyn fmt::Display) {
+        if self.load.is_strangers() {
+            return self.log_refused(scratch, reason);
+        }
+        let peer = self.peer;
+        scratch.floods.unauthenticated.record(scratch.now, scratch.clock, || {
+            warn!(target: LOG, "{peer}: closed, a frame of its session does not open or is malformed: changed on the way?");
+        });
     }
 
     fn log_refused(&self, scratch: &Scratch<'_>, reason: &dyn fmt::Display) {

@@ -42,7 +42,7 @@ struct State {
 impl Floods {
     pub(in crate::server) fn new() -> Self {
         Self {
-            unauthenticated: Flood::new("further connections were refused: their establishment did not open"),
+            unauthenticated: Flood::new("further connections were closed: what they sent did not open"),
             evicted: Flood::new("further connections that were not established made room for others"),
             full: Flood::new("further connections were refused: there was no place for them"),
             failed: Flood::new("further times accepting failed"),

@@ -335,6 +335,15 @@ impl Table {
         }
     }
 
+    /// Takes a connection out for good. No event of its socket may reach the slot's next one, though it lives on for a while.
+    fn take_ended(&mut self, index: usize) -> Option<Box<Connection>> {
+        let mut connection = self.slots[index].connection.take()?;
+        // Without success nothing is told of it either.
+        let _ = self.poll.registry().deregister(connection.stream_mut());
+        self.vacate(index);
+        Some(connection)
+    }
+
     fn vacate(&mut self, index: usize) {
         self.slots[index] = Slot::default();
         self.vacant.push(index);

@@ -29,8 +29,7 @@ impl Table {
                         self.arm(index);
                         continue;
                     }
-                    expired.extend(slot.connection.take().map(|connection| (connection, End::Expired)));
-                    self.vacate(index);
+                    expired.extend(self.take_ended(index).map(|connection| (connection, End::Expired)));
                 }
                 Some(connection) if connection.deadline().is_none_or(|at| at > now) => self.arm(index),
                 // An answer that comes later is overdue, which ends nothing.
@@ -58,8 +57,7 @@ impl Table {
             }
             match slot.state {
                 State::Idle if slot.holds_stranger(id) => {
-                    taken.extend(slot.connection.take().map(|connection| (connection, End::Evicted)));
-                    self.vacate(index);
+                    taken.extend(self.take_ended(index).map(|connection| (connection, End::Evicted)));
                 }
                 State::Ready if slot.holds_stranger(id) => kept.push((id, index)),
                 State::Out { .. } => kept.push((id, index)),
@@ -96,8 +94,7 @@ impl Table {
             if connection.say_goodbye(end, &self.counters.server) {
                 self.arm(index);
             } else {
-                ended.extend(slot.connection.take().map(|connection| (connection, end)));
-                self.vacate(index);
+                ended.extend(self.take_ended(index).map(|connection| (connection, end)));
             }
         }
         self.forget_vacated();

@@ -182,7 +182,7 @@ fn a_flood_is_one_line_of_each_kind_and_a_number() {
     server.shutdown(common::PATIENCE).expect("a report");
     let lines = LINES.lock().expect("no panic while logging");
     for further in [
-        "99 further connections were refused: their establishment did not open",
+        "99 further connections were closed: what they sent did not open",
         "49 further connections were refused: there was no place for them",
         "24 further connections that were not established made room for others",
     ] {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, echo_server, eventually, key, server};
-use falcotcp_sync::protocol::{Cipher, ServerEvent, ServerSession, SessionSettings};
+use falcotcp_sync::protocol::{Cipher, NonceSequence, ServerEvent, ServerSession, SessionSettings};
 use falcotcp_sync::{Client, ClientBuilder, Error, Keyring, Phase};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -21,6 +21,14 @@ const LARGE: usize = 15 << 20;
 
 /// Establishes one connection, answers its first ping, and does as the test says. Then nobody listens.
 fn scripted(script: impl Fn(TcpStream, ServerSession) + Send + 'static) -> SocketAddr {
+    late(Duration::ZERO, move |stream, session, _| script(stream, session))
+}
+
+/// The same with a pong that comes so late, and with what has been read behind the ping.
+fn late(
+    pong_after: Duration,
+    script: impl Fn(TcpStream, ServerSession, Vec<u8>) + Send + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("its address");
     thread::spawn(move || {
@@ -42,10 +50,13 @@ fn scripted(script: impl Fn(TcpStream, ServerSession) + Send + 'static) -> Socke
                 }
                 input.drain(..taken);
             }
+            if is_proven {
+                thread::sleep(pong_after);
+            }
             stream.write_all(&output).expect("answering");
             output.clear();
         }
-        script(stream, session);
+        script(stream, session, input);
     });
     addr
 }
@@ -125,4 +136,39 @@ fn and_then_the_message_goes_to_the_next_server() {
         assert!(client.message(&message).expect("an answer") == message);
         assert!(shared.message(&message).expect("an answer") == message);
     }
+}
+
+#[test]
+fn a_pong_that_comes_while_a_message_goes_out_does_not_hold_it_up() {
+    // The client can send no more for a while, and looks for an answer.
+    let addr = || late(3 * SHORT, answer_one_message);
+    let message = vec![7; LARGE];
+    let mut client = builder().connect(addr()).expect("connecting");
+    assert_eq!(client.message(&message).expect("an answer"), b"got it");
+    let shared = builder().connect_shared(addr()).expect("connecting");
+    assert_eq!(shared.message(&message).expect("an answer"), b"got it");
+    let mut client = builder().connect(addr()).expect("connecting");
+    let mut pipeline = client.pipelined();
+    pipeline.send(&message).expect("sent");
+    assert_eq!(pipeline.receive().expect("in order"), Some(&b"got it"[..]));
+}
+
+fn answer_one_message(mut stream: TcpStream, mut session: ServerSession, mut input: Vec<u8>) {
+    // The client looks again, and finds the pong.
+    thread::sleep(2 * SHORT);
+    let (mut room, mut output) = (vec![0; 1 << 20], Vec::new());
+    loop {
+        let (_, event) = session.receive(&mut input, &mut output, Instant::now());
+        if matches!(event, ServerEvent::Message(_)) {
+            break;
+        }
+        let count = stream.read(&mut room).expect("more of the message");
+        assert_ne!(count, 0, "the client gave up");
+        input.extend_from_slice(&room[..count]);
+    }
+    let mut response = session.begin_response(&mut output);
+    response.extend_from_slice(b"got it");
+    assert!(session.seal(response, &mut NonceSequence::new().expect("random bytes")));
+    stream.write_all(&output).expect("the client is there");
+    let _ = stream.read(&mut room);
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::settings::{Settings, rejected};
 use super::transport::Transport;
 use super::unsent::Unsent;
-use crate::protocol::{ClientEvent, ClientSession, RESPONSE_HEADER};
+use crate::protocol::{ClientEvent, ClientSession};
 use crate::read_buffer::ReadBuffer;
 use crate::{Error, Phase};
 
@@ -174,7 +174,7 @@ impl Link {
                 }
                 Err(error) => Some(settings.io_error(Phase::Send, error)),
             };
-            match (self.early_answer(input, settings, deadline), failure) {
+            match (self.early_answer(input, settings), failure) {
                 (Some(answer), _) if answer.is_rejection() || answer.is_goodbye() => return Err(answer),
                 (_, Some(failure)) | (Some(failure), None) => return Err(failure),
                 (None, None) => {}
@@ -182,24 +182,30 @@ impl Link {
         }
     }
 
-    /// What the server says to a message of which it does not have all.
-    fn early_answer(
-        &mut self,
-        input: &mut ReadBuffer,
-        settings: &Settings,
-        deadline: Instant,
-    ) -> Option<Error> {
-        match self.transport.receive_now(input.room(RESPONSE_HEADER)) {
-            Ok(None) => return None,
-            Ok(Some(0)) => return Some(Error::ClosedByServer { phase: Phase::Send }),
-            Ok(Some(count)) => input.received(count),
-            Err(error) => return Some(settings.io_error(Phase::Send, error)),
+    /// What the server has said to a message of which it does not have all. Without waiting: it may say nothing before it has.
+    fn early_answer(&mut self, input: &mut ReadBuffer, settings: &Settings) -> Option<Error> {
+        loop {
+            let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
+                Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
+                Ok((taken, ClientEvent::Pong | ClientEvent::Skipped(_))) => {
+                    input.consume(taken);
+                    continue;
+                }
+                Ok((_, ClientEvent::Goodbye)) => return Some(Error::GOODBYE),
+                Ok((taken, ClientEvent::Rejected(reason))) => {
+                    input.consume(taken);
+                    return Some(rejected(reason));
+                }
+                Ok(_) => return Some(Error::Unasked),
+                Err(fault) => return Some(settings.error(Phase::Send, fault)),
+            };
+            match self.transport.receive_now(input.room(frame_length)) {
+                Ok(None) => return None,
+                Ok(Some(0)) => return Some(Error::ClosedByServer { phase: Phase::Send }),
+                Ok(Some(count)) => input.received(count),
+                Err(error) => return Some(settings.io_error(Phase::Send, error)),
+            }
         }
-        let answer = self.receive(input, settings, Phase::Send, deadline, |event| match event {
-            ClientEvent::Rejected(reason) => Err(rejected(reason)),
-            _ => Err(Error::Unasked),
-        });
-        answer.err()
     }
 
     /// Looks at what has arrived while nothing was in flight: it must not be taken for the next answer.

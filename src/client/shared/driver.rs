@@ -58,6 +58,11 @@ thread_local! {
     static CONNECTS: Cell<Option<Token>> = const { Cell::new(None) };
 }
 
+/// Whether this is the thread itself.
+pub(super) fn is_this_thread() -> bool {
+    IS_DRIVER.get()
+}
+
 fn driver() -> MutexGuard<'static, Option<Driver>> {
     DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -75,7 +80,7 @@ impl Registration {
     /// Whether the caller is the thread itself, or one that connects for this client, so that it would wait for itself: a
     /// callback, a logger, a source of keys.
     pub(super) fn is_own_thread(&self) -> bool {
-        IS_DRIVER.get() || CONNECTS.get() == Some(self.token)
+        is_this_thread() || CONNECTS.get() == Some(self.token)
     }
 
     /// Says that this thread connects for the client from here on.

@@ -39,8 +39,12 @@ impl Shared {
                         batch.drain(..written);
                         batch.append(&mut state.output);
                         std::mem::swap(&mut batch, &mut state.output);
-                        // The background thread goes on when the socket takes more.
+                        // The background thread goes on when the socket takes more. It may have been told of that already, and
+                        // have found this one at it.
                         self.watch(state);
+                        if !driver::is_this_thread() {
+                            self.registration.wake();
+                        }
                         break;
                     }
                     batch.clear();

@@ -50,16 +50,34 @@ impl Fixture {
 impl Fixture {
     /// Lets a worker's table admit a connection whose peer has sent a byte, which its next look finds.
     pub(in crate::server) fn admit_readable(&self, worker: usize) {
+        let number = self.connect(&[0]);
+        self.admit(worker, number, true);
+    }
+
+    /// Lets it admit a stranger that has said nothing, as the one with this number.
+    pub(in crate::server) fn admit_stranger(&self, worker: usize, number: u64) {
+        self.connect(&[]);
+        self.admit(worker, number, false);
+    }
+
+    /// How many peers there are then.
+    fn connect(&self, said: &[u8]) -> u64 {
         let mut peers = self.peers.lock();
         let mut peer =
             TcpStream::connect(self.listener.local_addr().expect("an address")).expect("connecting");
-        peer.write_all(&[0]).expect("a byte sent");
+        peer.write_all(said).expect("sent");
         peers.push(peer);
+        peers.len() as u64
+    }
+
+    fn admit(&self, worker: usize, number: u64, is_established: bool) {
         let (stream, peer) = self.listener.accept().expect("accepting");
         stream.set_nonblocking(true).expect("a socket");
         let session = (Arc::new(SessionSettings::default()), Arc::clone(&self.pool.keyring));
-        let (mut load, _) = LoadGuard::new(&self.pool.counters.loads, peers.len() as u64, worker);
-        load.establish(peer.ip()).expect("a place");
+        let (mut load, _) = LoadGuard::new(&self.pool.counters.loads, number, worker);
+        if is_established {
+            load.establish(peer.ip()).expect("a place");
+        }
         let stream = mio::net::TcpStream::from_std(stream);
         let connection = Connection::new(stream, peer, session, load, Instant::now());
         let Remote { table, mailbox } = &self.pool.workers[worker];

@@ -317,7 +317,9 @@ impl Table {
         {
             self.strangers.pop_front();
         }
-        self.strangers.push_back((id, index));
+        // One that another worker had before may be older than those that are here.
+        let at = self.strangers.iter().rposition(|(other, _)| other.get() < id.get()).map_or(0, |at| at + 1);
+        self.strangers.insert(at, (id, index));
     }
 
     fn release(&mut self, index: usize) -> Option<Box<Connection>> {

@@ -131,3 +131,23 @@ impl Table {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Instant;
+
+    use crate::server::worker::fixture::Fixture;
+
+    #[test]
+    fn a_stranger_that_came_from_another_worker_makes_room_by_its_age() {
+        let fixture = Fixture::new(1);
+        for number in [1, 5, 3] {
+            fixture.admit_stranger(0, number);
+        }
+        let taken =
+            |newest| fixture.pool.workers[0].table.lock().take_strangers(newest, Instant::now()).len();
+        assert_eq!(taken(1), 1);
+        assert_eq!(taken(4), 1, "the third one is older than that which is there longer");
+        assert_eq!(taken(4), 0);
+    }
+}

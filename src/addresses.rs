@@ -29,9 +29,6 @@ pub struct Addresses {
     resolve: Arc<Resolve>,
 }
 
-/// What errors call a list without addresses or names.
-const EMPTY: &str = "an empty list";
-
 type Resolve = dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 impl Addresses {
@@ -49,16 +46,14 @@ impl Addresses {
     }
 
     fn listed(addrs: Vec<SocketAddr>) -> Self {
-        let name = addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-        let name = if addrs.is_empty() { EMPTY.to_owned() } else { name };
-        Self::from_fn(name, move || Ok(addrs.clone()))
+        let names: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
+        Self::from_fn(joined(&names), move || Ok(addrs.clone()))
     }
 
     /// Those of all names that resolve, in their order; what is wrong with each if none does.
     fn of_names<N: AsRef<str>>(names: &[N]) -> Self {
         let names: Vec<_> = names.iter().map(|name| name.as_ref().to_owned()).collect();
-        let called = if names.is_empty() { EMPTY.to_owned() } else { names.join(", ") };
-        Self::from_fn(called, move || {
+        Self::from_fn(joined(&names), move || {
             let (mut addrs, mut kind, mut failures) = (Vec::new(), io::ErrorKind::InvalidInput, Vec::new());
             for name in &names {
                 match resolve_name(name) {
@@ -78,14 +73,16 @@ impl Addresses {
 
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let named = |kind, what: &dyn fmt::Display| io::Error::new(kind, format!("{}: {what}", self.name));
-        let addrs = (self.resolve)().map_err(|source| {
-            let hint =
-                if source.kind() == io::ErrorKind::InvalidInput { " (it takes HOST:PORT)" } else { "" };
-            named(source.kind(), &format_args!("does not resolve: {source}{hint}"))
-        })?;
+        let addrs = (self.resolve)()
+            .map_err(|source| named(source.kind(), &format_args!("does not resolve: {source}")))?;
         let nothing = || named(io::ErrorKind::InvalidInput, &"resolves to no socket address");
         if addrs.is_empty() { Err(nothing()) } else { Ok(addrs) }
     }
+}
+
+/// What errors call a list.
+fn joined(names: &[String]) -> String {
+    if names.is_empty() { "an empty list".to_owned() } else { names.join(", ") }
 }
 
 fn resolve_name(name: &str) -> io::Result<Vec<SocketAddr>> {
@@ -304,8 +301,11 @@ mod tests {
             ),
         ] {
             let error = addrs.resolve().unwrap_err().to_string();
-            assert!(error.contains(what), "{error}");
+            assert_eq!(error.matches(what).count(), 1, "{error}");
         }
+        let own = Addresses::from_fn("the registry", || Err(io::ErrorKind::InvalidInput.into()));
+        let error = own.resolve().unwrap_err().to_string();
+        assert!(!error.contains("HOST:PORT"), "a source of one's own is told nothing of names: {error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -112,24 +113,41 @@ impl Link {
         settings: &Settings,
         phase: Phase,
         deadline: Instant,
-        take: impl FnOnce(ClientEvent<'_>) -> Result<(), Error>,
+        mut take: impl FnMut(ClientEvent<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         loop {
-            let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
-                Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
-                Ok((taken, ClientEvent::Pong | ClientEvent::Skipped(_))) => {
-                    input.consume(taken);
-                    continue;
+            match self.take_event(input, settings, phase, &mut take) {
+                ControlFlow::Break(outcome) => return outcome,
+                ControlFlow::Continue(frame_length) => {
+                    self.read(input, frame_length, settings, phase, deadline)?;
                 }
-                Ok((_, ClientEvent::Goodbye)) => return Err(Error::GOODBYE),
-                Ok((taken, event)) => {
-                    let outcome = take(event);
-                    input.consume(taken);
-                    return outcome;
+            }
+        }
+    }
+
+    /// Gives the next event in the input to `take`, behind pongs, unless it is the last; or the bytes of the frame that is not
+    /// all there, as far as is known.
+    fn take_event(
+        &mut self,
+        input: &mut ReadBuffer,
+        settings: &Settings,
+        phase: Phase,
+        mut take: impl FnMut(ClientEvent<'_>) -> Result<(), Error>,
+    ) -> ControlFlow<Result<(), Error>, usize> {
+        loop {
+            let (taken, outcome) = match self.session.receive(input.filled_mut(), Instant::now()) {
+                Ok((_, ClientEvent::NeedMore { frame_length })) => {
+                    return ControlFlow::Continue(frame_length);
                 }
-                Err(fault) => return Err(settings.error(phase, fault)),
+                Ok((_, ClientEvent::Goodbye)) => return ControlFlow::Break(Err(Error::GOODBYE)),
+                Ok((taken, ClientEvent::Pong | ClientEvent::Skipped(_))) => (taken, None),
+                Ok((taken, event)) => (taken, Some(take(event))),
+                Err(fault) => return ControlFlow::Break(Err(settings.error(phase, fault))),
             };
-            self.read(input, frame_length, settings, phase, deadline)?;
+            input.consume(taken);
+            if let Some(outcome) = outcome {
+                return ControlFlow::Break(outcome);
+            }
         }
     }
 
@@ -185,19 +203,13 @@ impl Link {
     /// What the server has said to a message of which it does not have all. Without waiting: it may say nothing before it has.
     fn early_answer(&mut self, input: &mut ReadBuffer, settings: &Settings) -> Option<Error> {
         loop {
-            let frame_length = match self.session.receive(input.filled_mut(), Instant::now()) {
-                Ok((_, ClientEvent::NeedMore { frame_length })) => frame_length,
-                Ok((taken, ClientEvent::Pong | ClientEvent::Skipped(_))) => {
-                    input.consume(taken);
-                    continue;
-                }
-                Ok((_, ClientEvent::Goodbye)) => return Some(Error::GOODBYE),
-                Ok((taken, ClientEvent::Rejected(reason))) => {
-                    input.consume(taken);
-                    return Some(rejected(reason));
-                }
-                Ok(_) => return Some(Error::Unasked),
-                Err(fault) => return Some(settings.error(Phase::Send, fault)),
+            let event = self.take_event(input, settings, Phase::Send, |event| match event {
+                ClientEvent::Rejected(reason) => Err(rejected(reason)),
+                _ => Err(Error::Unasked),
+            });
+            let frame_length = match event {
+                ControlFlow::Break(outcome) => return outcome.err(),
+                ControlFlow::Continue(frame_length) => frame_length,
             };
             match self.transport.receive_now(input.room(frame_length)) {
                 Ok(None) => return None,

@@ -123,9 +123,14 @@ impl ClientFrames {
 
     /// A frame of a later version.
     #[cfg(test)]
-    pub(in crate::protocol) fn append_unregistered(&mut self, kind: u8, text: &[u8], output: &mut Vec<u8>) {
-        let (sealing, _) = self.ciphers.as_mut().unwrap();
-        frame::append(sealing, kind, text, output).unwrap();
+    pub(super) fn append_unregistered(
+        &mut self,
+        kind: u8,
+        text: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        let (sealing, _) = self.ciphers.as_mut().ok_or(SealError)?;
+        frame::append(sealing, kind, text, output)
     }
 
     #[inline]

@@ -196,7 +196,7 @@ mod tests {
     use zeroize::ZeroizeOnDrop;
 
     use super::*;
-    use crate::protocol::forward_secrecy::fixture::Known;
+    use crate::protocol::forward_secrecy::tests::fixture::Known;
 
     const PSK: [u8; 32] = [0x42; 32];
     const LIMITS: ServerLimits =

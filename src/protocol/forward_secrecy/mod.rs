@@ -20,8 +20,4 @@ pub(super) use noise::SymmetricState;
 pub(super) use server_frames::ServerFrames;
 
 #[cfg(test)]
-mod fixture;
-#[cfg(test)]
-mod random;
-#[cfg(test)]
-mod vectors;
+mod tests;

@@ -6,8 +6,8 @@ use arbtest::arbitrary::{self, Unstructured};
 use arbtest::arbtest;
 
 use super::fixture::{LIMIT, ends};
-use super::handshake::SessionKeys;
-use super::{ClientFrames, FRAME_HEADER, ServerFrames};
+use crate::protocol::forward_secrecy::handshake::SessionKeys;
+use crate::protocol::forward_secrecy::{ClientFrames, FRAME_HEADER, ServerFrames};
 use crate::protocol::{ClientEvent, ClientFault, Refusal, RejectionReason, ServerEvent};
 
 /// How long each property is tried with ever new sessions.
@@ -280,7 +280,7 @@ fn say(client: &mut ClientFrames, step: &Step, output: &mut Vec<u8>) {
     match step {
         Step::Message(text) => client.send(text, output).unwrap(),
         Step::Ping => client.ping(output).unwrap(),
-        Step::Unregistered(text) => client.append_unregistered(77, text, output),
+        Step::Unregistered(text) => client.append_unregistered(77, text, output).unwrap(),
         Step::Respond | Step::Reject => {}
     }
 }
@@ -291,7 +291,7 @@ fn answer_as(kind: u8, client: &mut ClientFrames, server: &mut ServerFrames, out
     match kind {
         1 | 2 => client.send(b"?", &mut said).unwrap(),
         4 => client.ping(&mut said).unwrap(),
-        _ => client.append_unregistered(77, b"", &mut said),
+        _ => client.append_unregistered(77, b"", &mut said).unwrap(),
     }
     server.receive(&mut said, output);
     match kind {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use tinyjson::{InnerAsRef, JsonValue};
 
 use super::fixture::{Known, ends};
-use super::frame::{from_client, from_server};
-use super::frame_cipher::FrameCipher;
-use super::handshake::{ANSWER_LENGTH, Offer, ReceivedOffer, SessionKeys};
-use super::noise::Secret;
-use super::{ClientFrames, FRAME_HEADER, ServerFrames};
+use crate::protocol::forward_secrecy::frame::{from_client, from_server};
+use crate::protocol::forward_secrecy::frame_cipher::FrameCipher;
+use crate::protocol::forward_secrecy::handshake::{ANSWER_LENGTH, Offer, ReceivedOffer, SessionKeys};
+use crate::protocol::forward_secrecy::noise::Secret;
+use crate::protocol::forward_secrecy::{ClientFrames, FRAME_HEADER, ServerFrames};
 use crate::protocol::{
     ClientEvent, ClientFault, ClientSession, ESTABLISHMENT_LENGTH, ForwardSecrecy, NonceSequence, Refusal,
     RejectionReason, ServerEvent, ServerLimits, ServerSession, SessionSettings,
@@ -225,7 +225,7 @@ impl Play {
             match kind {
                 from_client::MESSAGE => self.client.send(&text, &mut said).unwrap(),
                 from_client::PING => self.client.ping(&mut said).unwrap(),
-                kind => self.client.append_unregistered(kind, &text, &mut said),
+                kind => self.client.append_unregistered(kind, &text, &mut said).unwrap(),
             }
             assert_eq!(said, bytes);
             let (taken, event) = self.server.receive(&mut said, &mut self.said_by_server);
@@ -384,6 +384,6 @@ fn negative() -> impl Iterator<Item = Vector> {
 }
 
 fn file() -> Vector {
-    let file: JsonValue = include_str!("../../../tests/forward-secrecy-vectors.json").parse().unwrap();
+    let file: JsonValue = include_str!("../../../../tests/forward-secrecy-vectors.json").parse().unwrap();
     Vector(file.try_into().unwrap())
 }

@@ -29,12 +29,14 @@ impl Client {
         ClientBuilder::new(KeySource::Fixed(key.into()))
     }
 
-    /// Settings for clients whose key `source` gives (not to be confused with
-    /// [`Server::builder_with_key`](crate::Server::builder_with_key), which takes a key and its name), which is asked for each connection: so clients that connect anew follow a
-    /// rotation, as that of a file or a secret store. It is called by the thread that connects; of a shared client that is one in
-    /// the background. Its error is the error of connecting, and nothing was sent then; one that is not about keys, as of
-    /// another client or [`Error::Other`], is told as [`Error::Io`], and with [`reconnect`](ClientBuilder::reconnect) the source is
-    /// asked again until the time is over.
+    /// Settings for clients whose key `source` gives, which is asked for each connection: so clients that connect anew
+    /// follow a rotation, as that of a file or a secret store. It is called by the thread that connects; of a shared client
+    /// that is one in the background.
+    ///
+    /// Its error is the error of connecting, and nothing was sent then. One that is not about keys, as of another client or
+    /// [`Error::Other`], is told as [`Error::Io`], and with [`reconnect`](ClientBuilder::reconnect) the source is asked again
+    /// until the time is over. [`Server::builder_with_key`](crate::Server::builder_with_key) is something else: a key, and
+    /// its name.
     ///
     /// ```
     /// use falcotcp_sync::{Client, Key};

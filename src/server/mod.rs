@@ -232,8 +232,8 @@ impl ServerBuilder {
     /// than [`handshake_timeout`](Self::handshake_timeout). When there are so many, the oldest of them is closed for the next
     /// one, so strangers keep nobody out who establishes at once. Default: 1,024.
     ///
-    /// They need descriptors beside those of [`max_connections`](Self::max_connections). When there are none left, the oldest
-    /// stranger makes room as well.
+    /// They need descriptors beside those of [`max_connections`](Self::max_connections). When there are none left, the oldest of
+    /// them make room as well, a sixteenth at a time.
     pub fn max_unestablished(mut self, connections: usize) -> Self {
         self.settings.admission.unestablished = connections;
         self

@@ -107,9 +107,13 @@ impl Admission {
         }
     }
 
-    /// Tells the oldest stranger to make room; whether there was one. The workers are to be woken afterwards.
+    /// Tells the oldest strangers to make room, whether there were any. The workers are to be woken afterwards.
+    ///
+    /// Each time a sixteenth of them, so that the room grows as fast as a flood of them comes.
     pub(in crate::server) fn make_room(&self) -> bool {
-        self.tell_oldest(&mut self.places.lock())
+        let mut places = self.places.lock();
+        let share = places.strangers.len().div_ceil(16);
+        (0..share).filter(|_| self.tell_oldest(&mut places)).count() > 0
     }
 
     /// Connections that are not established, without those that make room.
@@ -160,6 +164,18 @@ mod tests {
         assert_eq!((admission.unestablished(), admission.makes_room()), (2, 2));
         admission.leave(2, true);
         assert_eq!(admission.unestablished(), 2, "it was counted no more");
+    }
+
+    #[test]
+    fn for_want_of_descriptors_the_oldest_sixteenth_of_the_strangers_makes_room() {
+        let admission = admission(100, 1, None);
+        assert!(!admission.make_room(), "there is none");
+        assert!((1..=33).all(|id| !admission.enter(id)));
+        assert!(admission.make_room());
+        assert_eq!((admission.unestablished(), admission.makes_room()), (30, 3));
+        assert!((1..=22).all(|_| admission.make_room()));
+        assert_eq!((admission.unestablished(), admission.makes_room()), (1, 32));
+        assert!(admission.make_room() && !admission.make_room());
     }
 
     #[test]

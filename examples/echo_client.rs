@@ -41,7 +41,7 @@ fn talk([connect, key_file]: [Option<OsString>; 2]) -> Result<(), Failure> {
         .request_timeout(TIMEOUT)
         .reconnect(true)
         .connect(&addr)
-        .map_err(|error| Failure::because(format_args!("can't connect to {addr}"), error))?;
+        .map_err(|error| Failure::because("can't connect", error))?;
 
     let mut input = io::stdin().lock();
     let mut output = io::stdout().lock();

@@ -24,7 +24,7 @@ fn main() -> Result<(), Error> {
     println!("client:  pinged, so the connection lives for another 60 s");
 
     match Client::connect(server.local_addr(), &Key::generate()?) {
-        Err(error @ Error::Refused) => println!("another: {error}"),
+        Err(error @ Error::Refused { .. }) => println!("another: {error}"),
         Err(error) => return Err(error),
         Ok(_) => unreachable!("a client with another key was let in"),
     }

@@ -80,7 +80,7 @@ fn messages_come_back_and_buffers_are_used_again() {
 fn another_key_is_refused() {
     let server = echo_server(server(2));
     let outcome = Client::connect(server.local_addr(), Key::from_bytes([1; 32]));
-    assert!(matches!(outcome, Err(Error::Refused)), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::Refused { .. })), "{outcome:?}");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn any_other_answer_to_the_establishment_is_a_refusal() {
             stream.write_all(answer).expect("answering");
         });
         let outcome = Client::connect(addr, key());
-        assert!(matches!(outcome, Err(Error::Refused)), "{outcome:?}");
+        assert!(matches!(outcome, Err(Error::Refused { .. })), "{outcome:?}");
     }
 }
 
@@ -102,7 +102,7 @@ fn a_server_that_resets_instead_of_answering_refuses() {
         stream.read_exact(&mut [0; 1]).expect("the type");
     });
     let outcome = Client::connect(addr, key());
-    assert!(matches!(outcome, Err(Error::Refused)), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::Refused { .. })), "{outcome:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, echo_server, eventually, key, server};
-use falcotcp_sync::{Client, Error, Key, Phase};
+use falcotcp_sync::{Client, Error, Key, Phase, Server};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -86,8 +86,7 @@ fn an_address_where_nobody_listens_is_named() {
     let error = Client::connect(nobody, key()).expect_err("nobody listens");
     let Error::Io { phase: Phase::Connect, source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused);
-    assert!(source.to_string().contains(&nobody.to_string()), "{source}");
-    assert!(error.to_string().contains(&nobody.to_string()), "{error}");
+    assert_about(&error, nobody);
     let unresolved = Client::connect("no port", key()).expect_err("no address");
     assert!(unresolved.to_string().contains("does not resolve"), "{unresolved}");
 }
@@ -111,7 +110,63 @@ fn each_address_is_told_with_what_happened_there() {
     );
 
     let all_refuse = Client::builder(key()).connect(&[stranger.local_addr(); 2][..]);
-    assert!(matches!(all_refuse, Err(Error::Refused)), "{all_refuse:?}");
+    assert!(matches!(all_refuse, Err(Error::Refused { .. })), "{all_refuse:?}");
+}
+
+/// Asserts that the error names this server, in its text once.
+fn assert_about(error: &Error, server: SocketAddr) {
+    assert_eq!(error.addr(), Some(server), "{error:?}");
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("{server}: ")), "{text}");
+    assert_eq!(text.matches(&server.to_string()).count(), 1, "{text}");
+}
+
+#[test]
+fn an_error_of_a_connection_names_the_server_whatever_the_way() {
+    let stranger = echo_server(Server::builder(Key::from_bytes([1; 32])));
+    let slow = |message: &[u8]| {
+        if message == b"slow" {
+            thread::sleep(2 * SHORT);
+        }
+        message.to_vec()
+    };
+    let healthy = server(8).bind("127.0.0.1:0").expect("binding").spawn(slow).expect("spawning");
+    let addr = healthy.local_addr();
+    let builder = Client::builder(key()).request_timeout(SHORT);
+
+    let refused = builder.connect(stranger.local_addr()).expect_err("another key");
+    assert_about(&refused, stranger.local_addr());
+    let refused = builder.connect_shared(stranger.local_addr()).expect_err("another key");
+    assert_about(&refused, stranger.local_addr());
+
+    let connect = || builder.connect(addr).expect("connecting");
+    let timed_out = |error: Error| {
+        assert!(error.is_timeout(), "{error:?}");
+        assert_about(&error, addr);
+    };
+    timed_out(connect().message(b"slow").expect_err("it takes too long"));
+    timed_out(connect().messages(&["slow"]).expect_err("it takes too long"));
+    let shared = || builder.connect_shared(addr).expect("connecting");
+    timed_out(shared().message(b"slow").expect_err("it takes too long"));
+    timed_out(shared().start(b"slow").expect("sending").wait().expect_err("it takes too long"));
+    timed_out(pollster::block_on(shared().call(b"slow")).expect_err("it takes too long"));
+
+    let (mut client, mut piped, shared) = (connect(), connect(), shared());
+    healthy.shutdown(Duration::ZERO).expect("a report");
+    let closed = |error: Error| {
+        assert!(matches!(error, Error::ClosedByServer { .. }), "{error:?}");
+        assert_about(&error, addr);
+    };
+    closed(client.message(b"hello").expect_err("it has stopped"));
+    closed(piped.messages(&["hello"]).expect_err("it has stopped"));
+    eventually("the end is seen", || match shared.message(b"hello") {
+        Err(Error::Closed) => true,
+        Ok(_) => false,
+        Err(error) => {
+            closed(error);
+            true
+        }
+    });
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn our_client_with_another_key_is_refused_by_the_python_server() {
     let python = Python::find();
     let server = python.server();
     let refused = server.connect(&ANOTHER_KEY);
-    assert!(matches!(refused, Err(Error::Refused)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn ends_that_require_forward_secrecy_refuse_the_package_and_say_why() {
     let server = server.spawn(reversed).expect("threads");
     assert_eq!(python.client(&server, &KEY).err().as_deref(), Some("error AuthenticationError"));
     let refused = our_builder(&KEY).forward_secrecy(ForwardSecrecy::Require).connect(python.server().addr);
-    assert!(matches!(refused, Err(Error::NotForwardSecret)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::NotForwardSecret { .. })), "{refused:?}");
 }
 
 /// The package's server sends an empty response to a connection that has been silent for 5 s.

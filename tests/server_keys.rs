@@ -42,7 +42,7 @@ fn the_handler_sees_the_name_of_the_key_that_opened_the_establishment() {
         assert_eq!(client.message(b"").expect("an answer"), name.as_bytes());
         assert_eq!(server.keys().connections(name), Some(1));
     }
-    assert!(matches!(Client::connect(server.local_addr(), key(3)), Err(Error::Refused)));
+    assert!(matches!(Client::connect(server.local_addr(), key(3)), Err(Error::Refused { .. })));
     assert_eq!(server.keys().connections("other"), None);
 }
 
@@ -94,7 +94,7 @@ fn withdrawing_a_key_closes_the_connections_under_it_and_no_others() {
     for client in &mut new {
         assert_eq!(client.message(b"").expect("an answer"), b"new");
     }
-    assert!(matches!(Client::connect(server.local_addr(), key(1)), Err(Error::Refused)));
+    assert!(matches!(Client::connect(server.local_addr(), key(1)), Err(Error::Refused { .. })));
     assert_eq!(server.stats().withdrawn, 20);
     server.keys().add("old", key(1)).expect("the name is free");
     assert_eq!(connect(1).message(b"").expect("an answer"), b"old");

@@ -107,12 +107,12 @@ mod tests {
         let key = Key::generate().unwrap();
         let (server, _) = store(&key);
         let classic = Client::builder(&key).forward_secrecy(ForwardSecrecy::Off).connect(server.local_addr());
-        assert!(matches!(classic, Err(Error::Refused)), "{classic:?}");
+        assert!(matches!(classic, Err(Error::Refused { .. })), "{classic:?}");
 
         let classic = Server::builder(key.clone()).forward_secrecy(ForwardSecrecy::Off);
         let classic = classic.bind("127.0.0.1:0").unwrap().spawn(|_: &[u8]| vec![0]).unwrap();
         let client = StoreClient::connect(&classic.local_addr().to_string(), &key).map(|_| ());
-        assert!(matches!(client, Err(AskError::Transport(Error::NotForwardSecret))), "{client:?}");
+        assert!(matches!(client, Err(AskError::Transport(Error::NotForwardSecret { .. }))), "{client:?}");
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn replace(
 fn connect_as_classic(addr: &str, key: &Key) -> Result<(), Failure> {
     say("\nA client with the key, but without forward secrecy:")?;
     match Client::builder(key).forward_secrecy(ForwardSecrecy::Off).connect(addr) {
-        Err(Error::Refused) => say("refused"),
+        Err(Error::Refused { .. }) => say("refused"),
         Err(error) => Err(error.into()),
         Ok(_) => Err(Failure::Run("it was let in".to_owned())),
     }

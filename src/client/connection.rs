@@ -104,7 +104,7 @@ impl Connection {
     }
 
     pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
-        self.with_link(|link| link.transport.peer_addr().ok()).flatten()
+        self.with_link(|link| link.addr)
     }
 
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {

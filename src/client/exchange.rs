@@ -73,6 +73,7 @@ impl Connection {
     ) -> Result<(), Error> {
         self.unpark();
         let outcome = self.make_ready(deadline).and_then(|()| exchange(self));
+        let outcome = outcome.map_err(|error| error.at(self.peer_addr()));
         match (&outcome, &mut self.link) {
             (Err(Error::TooLarge { phase: Phase::Send, .. }), _) => {}
             (Err(error), link) if !error.is_rejection() => *link = None,
@@ -89,7 +90,7 @@ impl Connection {
     pub(super) fn check_idle(&mut self) -> Result<(), Error> {
         self.unpark();
         let link = self.link.as_mut().ok_or(Error::Closed)?;
-        let outcome = link.refresh(&mut self.input, &self.settings);
+        let outcome = link.refresh(&mut self.input, &self.settings).map_err(|error| error.at(link.addr));
         if outcome.is_err() {
             self.link = None;
         }
@@ -118,6 +119,7 @@ impl Connection {
         })?;
         if let Err(error) = link.send(&self.output, input, settings, deadline) {
             // Also when it was rejected: the server takes what comes next for the rest of this message.
+            let error = error.at(link.addr);
             self.link = None;
             return Err(error);
         }

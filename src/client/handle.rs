@@ -31,7 +31,7 @@ use crate::Error;
 /// assert_eq!(client.message(b"hello")?, b"HELLO");
 ///
 /// let stranger = Client::connect(server.local_addr(), Key::generate()?);
-/// assert!(matches!(stranger, Err(Error::Refused)));
+/// assert!(matches!(stranger, Err(Error::Refused { .. })));
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Client {

@@ -34,6 +34,8 @@ pub(super) struct Link {
     pub(super) unsent: Unsent,
     /// Whether what arrives belongs to a pipeline.
     pub(super) is_pipelined: bool,
+    /// The server's.
+    pub(super) addr: SocketAddr,
     /// When the server last had something of ours that extends the connection's lifetime.
     pub(super) last_used: Instant,
     /// What the slower of connecting and establishing took: a round trip at least.
@@ -61,6 +63,7 @@ impl Link {
         let mut link = Self {
             transport,
             session,
+            addr: *addr,
             unsent: Unsent::default(),
             is_pipelined: false,
             last_used: connected,
@@ -213,7 +216,7 @@ impl Link {
             };
             match self.transport.receive_now(input.room(frame_length)) {
                 Ok(None) => return None,
-                Ok(Some(0)) => return Some(Error::ClosedByServer { phase: Phase::Send }),
+                Ok(Some(0)) => return Some(Error::closed_by_server(Phase::Send)),
                 Ok(Some(count)) => input.received(count),
                 Err(error) => return Some(settings.io_error(Phase::Send, error)),
             }

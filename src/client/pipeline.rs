@@ -267,6 +267,7 @@ impl Pipeline<'_> {
             let connection = &mut self.client.connection;
             connection.reclaim();
             let outcome = self.in_flight.take(connection.link.as_mut(), look);
+            let outcome = outcome.map_err(|error| error.at(connection.peer_addr()));
             connection.park();
             match outcome {
                 Err(error) if self.in_flight.may_send_again() => {
@@ -305,6 +306,7 @@ impl Pipeline<'_> {
             self.in_flight.seal(link, message)?;
             Ok(link.unsent.bytes.len())
         });
+        let outcome = outcome.map_err(|error| error.at(self.client.peer_addr()));
         self.client.connection.park();
         outcome
     }
@@ -349,7 +351,7 @@ impl Pipeline<'_> {
         let connection = &mut self.client.connection;
         connection.unpark();
         let outcome = match &mut connection.link {
-            Some(link) => operation(&mut self.in_flight, link),
+            Some(link) => operation(&mut self.in_flight, link).map_err(|error| error.at(link.addr)),
             None => Err(Error::Closed),
         };
         connection.park();

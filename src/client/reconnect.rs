@@ -78,7 +78,8 @@ impl Connection {
     }
 
     fn look(&mut self) -> Result<(), Error> {
-        self.link.as_mut().ok_or(Error::Closed)?.pass_over_unasked(&mut self.input, &self.settings)
+        let link = self.link.as_mut().ok_or(Error::Closed)?;
+        link.pass_over_unasked(&mut self.input, &self.settings).map_err(|error| error.at(link.addr))
     }
 
     /// Connects to the first address that accepts, before the deadline. A time-out is told as `limit`, or as an address's share.
@@ -101,9 +102,10 @@ impl Connection {
                 Ok(()) => return Ok(()),
                 Err(error @ Error::Random(_)) => return Err(error),
                 Err(error) => {
-                    debug!(target: LOG, "{addr}: {error}");
+                    let error = error.at(*addr);
+                    debug!(target: LOG, "{error}");
                     self.target.failed(*addr);
-                    failed.push((*addr, error));
+                    failed.push(error);
                 }
             }
         }
@@ -130,24 +132,24 @@ impl Connection {
 }
 
 /// What happened at all addresses, in one error: the plain one where that says it.
-fn all_failed(failed: &[(SocketAddr, Error)]) -> Error {
-    let Some((addr, last)) = failed.last() else {
+fn all_failed(failed: &[Error]) -> Error {
+    let Some(last) = failed.last() else {
         return Error::io(Phase::Connect, ErrorKind::TimedOut.into());
     };
-    let are_alike = failed.iter().all(|(_, error)| discriminant(error) == discriminant(last));
-    let (phase, kind) = match last {
-        Error::Io { phase, source } if failed.len() == 1 => (*phase, source.kind()),
-        Error::Io { source, .. } => (Phase::Connect, source.kind()),
-        last if are_alike => return last.clone().of_address(*addr),
-        Error::TimedOut { .. } => (Phase::Connect, ErrorKind::TimedOut),
-        _ => (Phase::Connect, ErrorKind::ConnectionRefused),
+    let are_alike = failed.iter().all(|error| discriminant(error) == discriminant(last));
+    let kind = match last {
+        last if failed.len() == 1 => return last.clone(),
+        Error::Io { source, .. } => source.kind(),
+        last if are_alike => return last.clone(),
+        Error::TimedOut { .. } => ErrorKind::TimedOut,
+        _ => ErrorKind::ConnectionRefused,
     };
-    let tell = |(addr, error): &(SocketAddr, Error)| match error {
-        Error::Io { source, .. } => format!("{addr}: {source}"),
-        error => format!("{addr}: {error}"),
+    let tell = |error: &Error| match error {
+        Error::Io { source, addr: Some(addr), .. } => format!("{addr}: {source}"),
+        error => error.to_string(),
     };
     let text = failed.iter().map(tell).collect::<Vec<_>>().join("; ");
-    Error::io(phase, io::Error::new(kind, text))
+    Error::io(Phase::Connect, io::Error::new(kind, text))
 }
 
 /// Pauses that grow, each shortened by a random part so that many clients do not come back at the same moment.
@@ -197,22 +199,25 @@ mod tests {
     fn failures_are_told_with_their_addresses_unless_one_word_says_it_all() {
         let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let io = |kind| Error::io(Phase::Connect, io::Error::new(kind, "no"));
-        let refused = || (addr(1), Error::Refused);
-        let unreachable = || (addr(2), io(ErrorKind::HostUnreachable));
-        let nobody = || (addr(3), io(ErrorKind::ConnectionRefused));
+        let refused = |port| Error::Refused { addr: Some(addr(port)) };
+        let unreachable = || io(ErrorKind::HostUnreachable).at(addr(2));
+        let nobody = || io(ErrorKind::ConnectionRefused).at(addr(3));
 
-        assert!(matches!(all_failed(&[refused(), refused()]), Error::Refused));
+        let all_refused = all_failed(&[refused(1), refused(4)]);
+        assert!(matches!(all_refused, Error::Refused { addr: Some(last) } if last == addr(4)));
         for (failures, last) in [
             (vec![nobody(), unreachable()], ErrorKind::HostUnreachable),
             (vec![unreachable(), nobody()], ErrorKind::ConnectionRefused),
-            (vec![unreachable(), refused()], ErrorKind::ConnectionRefused),
+            (vec![unreachable(), refused(1)], ErrorKind::ConnectionRefused),
             (vec![nobody()], ErrorKind::ConnectionRefused),
         ] {
-            let addrs: Vec<_> = failures.iter().map(|(addr, _)| addr.to_string()).collect();
+            let addrs: Vec<_> =
+                failures.iter().filter_map(Error::addr).map(|addr| addr.to_string()).collect();
             let error = all_failed(&failures);
-            let Error::Io { phase: Phase::Connect, source } = &error else { panic!("{error:?}") };
+            let Error::Io { phase: Phase::Connect, source, .. } = &error else { panic!("{error:?}") };
             assert_eq!(source.kind(), last);
-            assert!(addrs.iter().all(|addr| source.to_string().contains(addr)), "{source}");
+            assert_eq!(addrs.len(), failures.len());
+            assert!(addrs.iter().all(|addr| error.to_string().matches(addr).count() == 1), "{error}");
         }
     }
 }

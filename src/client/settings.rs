@@ -76,8 +76,8 @@ impl Settings {
 
     pub(super) fn error(&self, phase: Phase, fault: ClientFault) -> Error {
         match fault {
-            ClientFault::Refused => Error::Refused,
-            ClientFault::NotForwardSecret => Error::NotForwardSecret,
+            ClientFault::Refused => Error::Refused { addr: None },
+            ClientFault::NotForwardSecret => Error::NotForwardSecret { addr: None },
             ClientFault::NotAuthentic | ClientFault::Malformed => Error::NotAuthentic,
             ClientFault::TooLarge { size } => {
                 Error::TooLarge { phase, size, limit: self.max_message_size() as u64 }
@@ -102,8 +102,8 @@ impl Settings {
                 | ErrorKind::BrokenPipe,
                 phase,
             ) => match phase {
-                Phase::Establishment => Error::Refused,
-                phase => Error::ClosedByServer { phase },
+                Phase::Establishment => Error::Refused { addr: None },
+                phase => Error::closed_by_server(phase),
             },
             _ => Error::io(phase, error),
         }

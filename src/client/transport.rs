@@ -143,10 +143,6 @@ impl Transport {
         self.stream.try_clone()
     }
 
-    pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
-    }
-
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr()
     }

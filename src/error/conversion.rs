@@ -18,12 +18,12 @@ impl From<io::Error> for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Refused => io::ErrorKind::ConnectionRefused,
+            Error::Refused { .. } => io::ErrorKind::ConnectionRefused,
             Error::Rejected | Error::HandlerFailed | Error::Overloaded | Error::InCallback { .. } => {
                 io::ErrorKind::Other
             }
             Error::Busy => io::ErrorKind::WouldBlock,
-            Error::NotForwardSecret => io::ErrorKind::Unsupported,
+            Error::NotForwardSecret { .. } => io::ErrorKind::Unsupported,
             Error::TimedOut { .. } => io::ErrorKind::TimedOut,
             Error::TooLarge { phase: Phase::Send, .. }
             | Error::InvalidKey { .. }

@@ -23,9 +23,17 @@ pub(crate) const MAY_HAVE_BEEN_PROCESSED: &str = "; the message may have been pr
 pub enum Error {
     /// The server closed the connection, or answered with something else, instead of accepting the establishment:
     /// it holds another key, is full or stopping, or does not speak this protocol. The protocol doesn't tell which.
-    Refused,
+    #[non_exhaustive]
+    Refused {
+        /// The server; of several that did, the last one.
+        addr: Option<SocketAddr>,
+    },
     /// The server holds the key but offers no forward-secret sessions, which the client requires. Nothing was sent.
-    NotForwardSecret,
+    #[non_exhaustive]
+    NotForwardSecret {
+        /// The server; of several, the last one.
+        addr: Option<SocketAddr>,
+    },
     /// The empty response, or a rejection without a reason: the server has no answer to this message. Its handler rejected it
     /// or, in a classic session, failed; or the message arrived damaged or over the server's limit, of which the server's log
     /// tells. The client stays usable unless the server closes, or answered before it had all of the message.
@@ -46,7 +54,7 @@ pub enum Error {
         /// The time-out that ran out: `request_timeout` also when connecting anew before a message took too long; of several
         /// addresses, the last one's share of it.
         limit: Duration,
-        /// Where to, if it was about connecting to one address.
+        /// The server, if it was about one.
         addr: Option<SocketAddr>,
     },
     /// A message is larger than the client's limit, or than the server's, which a forward-secret session knows; or a response is
@@ -74,6 +82,8 @@ pub enum Error {
     ClosedByServer {
         /// What was going on.
         phase: Phase,
+        /// The server.
+        addr: Option<SocketAddr>,
     },
     /// As many calls of the shared client are in flight as [`max_in_flight`](crate::ClientBuilder::max_in_flight) allows; nothing
     /// was sent.
@@ -98,6 +108,8 @@ pub enum Error {
         phase: Phase,
         /// What it reported.
         source: Arc<io::Error>,
+        /// The server, if it was about one; the source tells of several.
+        addr: Option<SocketAddr>,
     },
     /// A key is 64 hexadecimal digits as text, or 32 bytes as they are, and this is neither.
     #[non_exhaustive]
@@ -146,28 +158,37 @@ pub enum Error {
 
 impl Error {
     /// The server said goodbye before it took up a message.
-    pub(crate) const GOODBYE: Self = Self::ClosedByServer { phase: Phase::Idle };
+    pub(crate) const GOODBYE: Self = Self::closed_by_server(Phase::Idle);
 
     /// Whether this is that, or the server closed before anything was sent.
     pub(crate) fn is_goodbye(&self) -> bool {
-        matches!(self, Self::ClosedByServer { phase: Phase::Idle })
+        matches!(self, Self::ClosedByServer { phase: Phase::Idle, .. })
+    }
+
+    pub(crate) const fn closed_by_server(phase: Phase) -> Self {
+        Self::ClosedByServer { phase, addr: None }
     }
 
     pub(crate) fn timed_out(phase: Phase, limit: Duration) -> Self {
         Self::TimedOut { phase, limit, addr: None }
     }
 
-    /// The same, if it is a time-out, of connecting to this address.
-    pub(crate) fn of_address(mut self, address: SocketAddr) -> Self {
-        if let Self::TimedOut { addr, .. } = &mut self {
-            *addr = Some(address);
+    /// The same, about this server if it is about none so far.
+    pub(crate) fn at(mut self, server: impl Into<Option<SocketAddr>>) -> Self {
+        if let Self::Refused { addr }
+        | Self::NotForwardSecret { addr }
+        | Self::TimedOut { addr, .. }
+        | Self::ClosedByServer { addr, .. }
+        | Self::Io { addr, .. } = &mut self
+        {
+            *addr = addr.or(server.into());
         }
         self
     }
 
     /// What the operating system reported in `phase`.
     pub(crate) fn io(phase: Phase, source: io::Error) -> Self {
-        Self::Io { phase, source: Arc::new(source) }
+        Self::Io { phase, source: Arc::new(source), addr: None }
     }
 
     /// The operating system gave no random bytes.
@@ -182,7 +203,7 @@ impl Error {
             Self::Rejected | Self::HandlerFailed | Self::NotAuthentic | Self::ClosedInFlight => true,
             Self::TooLarge { phase, .. }
             | Self::TimedOut { phase, .. }
-            | Self::ClosedByServer { phase }
+            | Self::ClosedByServer { phase, .. }
             | Self::InCallback { phase }
             | Self::Io { phase, .. } => match (self, phase) {
                 (Self::TooLarge { .. }, Phase::Send) => false,
@@ -201,7 +222,7 @@ impl Error {
     /// What was going on; `None` where nothing was, as for a setting or a key.
     pub fn phase(&self) -> Option<Phase> {
         match self {
-            Self::Refused | Self::NotForwardSecret => Some(Phase::Establishment),
+            Self::Refused { .. } | Self::NotForwardSecret { .. } => Some(Phase::Establishment),
             Self::Rejected
             | Self::HandlerFailed
             | Self::Overloaded
@@ -210,7 +231,7 @@ impl Error {
             Self::Unasked => Some(Phase::Idle),
             Self::TimedOut { phase, .. }
             | Self::TooLarge { phase, .. }
-            | Self::ClosedByServer { phase }
+            | Self::ClosedByServer { phase, .. }
             | Self::InCallback { phase }
             | Self::Io { phase, .. } => Some(*phase),
             Self::Closed
@@ -226,6 +247,18 @@ impl Error {
         }
     }
 
+    /// The server that it is about, if it is about a connection to one: with its address the text begins.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Refused { addr }
+            | Self::NotForwardSecret { addr }
+            | Self::TimedOut { addr, .. }
+            | Self::ClosedByServer { addr, .. }
+            | Self::Io { addr, .. } => *addr,
+            _ => None,
+        }
+    }
+
     /// Whether a time-out ran out, one of this crate's or the operating system's own.
     pub fn is_timeout(&self) -> bool {
         match self {
@@ -237,7 +270,10 @@ impl Error {
 
     /// Whether connecting again later can help.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Self::Refused | Self::TimedOut { .. } | Self::ClosedByServer { .. } | Self::Io { .. })
+        matches!(
+            self,
+            Self::Refused { .. } | Self::TimedOut { .. } | Self::ClosedByServer { .. } | Self::Io { .. }
+        )
     }
 }
 
@@ -270,7 +306,8 @@ mod tests {
         let source = || Arc::new(io::Error::from(io::ErrorKind::WouldBlock));
         let limit = Duration::from_secs(1);
         let mut all = vec![
-            Error::Refused,
+            Error::Refused { addr: None },
+            Error::NotForwardSecret { addr: None },
             Error::Rejected,
             Error::HandlerFailed,
             Error::Overloaded,
@@ -289,9 +326,9 @@ mod tests {
         for phase in PHASES {
             all.push(Error::timed_out(phase, limit));
             all.push(Error::TooLarge { phase, size: 2, limit: 1 });
-            all.push(Error::ClosedByServer { phase });
+            all.push(Error::closed_by_server(phase));
             all.push(Error::InCallback { phase });
-            all.push(Error::Io { phase, source: source() });
+            all.push(Error::io(phase, io::ErrorKind::WouldBlock.into()));
         }
         all
     }
@@ -302,9 +339,24 @@ mod tests {
             assert!(matches!(error.phase(), Some(Phase::Send | Phase::Receive)), "{error}");
         }
         for phase in PHASES {
-            assert_eq!(Error::ClosedByServer { phase }.phase(), Some(phase));
+            assert_eq!(Error::closed_by_server(phase).phase(), Some(phase));
         }
         assert_eq!(Error::Closed.phase(), None);
+    }
+
+    #[test]
+    fn the_server_is_named_once_and_stays_the_first_that_was() {
+        let [first, second] = [1, 2].map(|port| SocketAddr::from(([192, 0, 2, 7], port)));
+        for error in all() {
+            let text = error.to_string();
+            let at_first = error.at(first);
+            if let Some(addr) = at_first.addr() {
+                assert_eq!((addr, at_first.to_string()), (first, format!("{first}: {text}")));
+            } else {
+                assert_eq!(at_first.to_string(), text);
+            }
+            assert_eq!(at_first.clone().at(second).addr(), at_first.addr());
+        }
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::Phase;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(addr) = self.addr() {
+            write!(f, "{addr}: ")?;
+        }
         self.describe(f)?;
         if self.was_sent() { f.write_str(MAY_HAVE_BEEN_PROCESSED) } else { Ok(()) }
     }
@@ -15,10 +18,10 @@ impl fmt::Display for Error {
 impl Error {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused => f.write_str(
+            Self::Refused { .. } => f.write_str(
                 "the server refused the establishment: it holds another key, is full or stopping, or is no FalcoTCP server",
             ),
-            Self::NotForwardSecret => f.write_str(
+            Self::NotForwardSecret { .. } => f.write_str(
                 "the server accepts the key but offers no forward secrecy, which this client requires: upgrade the server",
             ),
             Self::Rejected => {
@@ -30,10 +33,7 @@ impl Error {
             Self::Overloaded => {
                 f.write_str("the server sheds load and did not handle the message: send it again after a pause")
             }
-            Self::TimedOut { phase, limit, addr } => {
-                write!(f, "timed out after {limit:?} while {phase}")?;
-                addr.map_or(Ok(()), |addr| write!(f, " to {addr}"))
-            }
+            Self::TimedOut { phase, limit, .. } => write!(f, "timed out after {limit:?} while {phase}"),
             Self::TooLarge { phase: Phase::Send, size, limit } => {
                 write!(f, "a message of {size} bytes is over the limit of {limit}: raise max_message_size, at the server too")
             }
@@ -44,15 +44,15 @@ impl Error {
                 f.write_str("a response does not open under the key: damaged, or not from the server; connection closed")
             }
             Self::Unasked => f.write_str("bytes arrived that answer no message; connection closed"),
-            Self::ClosedByServer { phase: Phase::Idle } => {
+            Self::ClosedByServer { phase: Phase::Idle, .. } => {
                 f.write_str("the server closed the idle connection, or said goodbye before it took the message: connect again")
             }
-            Self::ClosedByServer { phase } => write!(f, "the server closed the connection while {phase}: connect again"),
+            Self::ClosedByServer { phase, .. } => write!(f, "the server closed the connection while {phase}: connect again"),
             Self::Busy => f.write_str("as many calls are in flight as max_in_flight allows: wait, or raise it"),
             Self::InCallback { .. } => f.write_str("a thread of a shared client, as in a callback, must not wait for it: start another call, or use a thread"),
             Self::Closed => f.write_str("the client is closed, by its owner or by an earlier error: connect again"),
             Self::ClosedInFlight => f.write_str("the shared client was closed by its owner while the message was on the way"),
-            Self::Io { phase, source } => write!(f, "I/O error while {phase}: {source}"),
+            Self::Io { phase, source, .. } => write!(f, "I/O error while {phase}: {source}"),
             Self::InvalidKey { length } => {
                 write!(f, "a key is 64 hexadecimal digits, or 32 bytes as they are; found {length} bytes")?;
                 f.write_str(match length {

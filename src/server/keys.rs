@@ -30,7 +30,7 @@ use crate::{Error, Key};
 /// server.keys().withdraw("2026");
 /// assert!(matches!(client.message(b"hello"), Err(Error::ClosedByServer { .. })));
 /// assert_eq!(renewed.message(b"hello")?, b"hello");
-/// assert!(matches!(Client::connect(server.local_addr(), &old), Err(Error::Refused)));
+/// assert!(matches!(Client::connect(server.local_addr(), &old), Err(Error::Refused { .. })));
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Debug, Clone)]

@@ -78,9 +78,7 @@ impl Clients {
     pub(crate) fn connect_from(&self, first: usize) -> Result<Client, Failure> {
         let mut addrs = self.addrs.clone();
         addrs.rotate_left(first % self.addrs.len());
-        self.builder
-            .connect(addrs)
-            .map_err(|error| Failure::because(format_args!("can't connect to {}", self.name()), error))
+        self.builder.connect(addrs).map_err(|error| Failure::because("can't connect", error))
     }
 
     pub(crate) fn name(&self) -> String {

@@ -291,11 +291,7 @@ impl InFlight {
             }
         }
         // A goodbye is the only answer to nothing that a server gives.
-        let error = if self.is_goodbye_next(link) {
-            Error::ClosedByServer { phase: Phase::Idle }
-        } else {
-            Error::Unasked
-        };
+        let error = if self.is_goodbye_next(link) { Error::GOODBYE } else { Error::Unasked };
         self.failed = Some(error.clone());
         Err(error)
     }
@@ -314,9 +310,9 @@ impl InFlight {
         match self.failed.clone().unwrap_or(Error::Closed) {
             error if is_any_begun => error,
             // The server had nothing of them.
-            Error::ClosedByServer { .. } => Error::ClosedByServer { phase: Phase::Idle },
+            Error::ClosedByServer { .. } => Error::GOODBYE,
             Error::TimedOut { limit, .. } => Error::timed_out(Phase::Idle, limit),
-            Error::Io { source, .. } => Error::Io { phase: Phase::Idle, source },
+            Error::Io { source, addr, .. } => Error::Io { phase: Phase::Idle, source, addr },
             error => error,
         }
     }

@@ -133,7 +133,7 @@ impl Shared {
         let Some(socket) = &state.socket else { return };
         let idle = socket.link.last_used.elapsed();
         if self.settings.reconnect && idle >= socket.link.longest_idle(&self.settings) {
-            self.end(state, &Error::ClosedByServer { phase: Phase::Idle }, notices);
+            self.end(state, &Error::GOODBYE, notices);
         } else if let Err(error) = self.read_all(state, notices) {
             self.end(state, &error, notices);
         }

@@ -57,7 +57,8 @@ impl Shared {
     fn expire(&self, state: &mut State, now: Instant, notices: &mut Vec<Notice>) {
         let timed_out = |call: &InFlight, phase| Error::timed_out(phase, call.time.timeout);
         for call in state.calls.iter().filter(|call| call.time.deadline <= now) {
-            notices.extend(call.slot.complete(Err(timed_out(call, Phase::Receive))));
+            let error = timed_out(call, Phase::Receive).at(state.peer_addr());
+            notices.extend(call.slot.complete(Err(error)));
         }
         let overdue: VecDeque<_>;
         (overdue, state.waiting) =

@@ -13,6 +13,7 @@ use crate::{Error, Phase};
 impl Shared {
     /// Ends the connection. What was not processed for sure goes out on the next one, if there is to be one.
     pub(super) fn end(&self, state: &mut State, error: &Error, notices: &mut Vec<Notice>) {
+        let server = state.peer_addr();
         state.socket = None;
         state.reader = Reader::Nobody;
         state.input = None;
@@ -30,9 +31,10 @@ impl Shared {
                 false => Error::GOODBYE,
                 // The call whose answer it was is told so, the others that the connection ended.
                 true if is_told && is_oldest => error.clone(),
-                true if is_told || !error.was_sent() => Error::ClosedByServer { phase: Phase::Receive },
+                true if is_told || !error.was_sent() => Error::closed_by_server(Phase::Receive),
                 true => error.clone(),
             };
+            let outcome = outcome.at(server);
             is_oldest = false;
             if call.slot.is_done() {
                 continue;
@@ -52,7 +54,7 @@ impl Shared {
         again.append(&mut state.waiting);
         state.waiting = again;
         if state.is_closed || !self.settings.reconnect {
-            let closed = if state.is_closed { Error::Closed } else { error.clone() };
+            let closed = if state.is_closed { Error::Closed } else { error.clone().at(server) };
             for call in std::mem::take(&mut state.waiting) {
                 notices.extend(call.fail(closed.clone()));
             }
@@ -68,7 +70,9 @@ impl Shared {
         match self.forget(slot) {
             Some(call) => Err(call.told(timed_out(Phase::Connect))),
             // Its result may have come just now.
-            None => slot.give_up().unwrap_or_else(|| Err(timed_out(Phase::Receive))),
+            None => slot
+                .give_up()
+                .unwrap_or_else(|| Err(timed_out(Phase::Receive).at(self.state.lock().peer_addr()))),
         }
     }
 

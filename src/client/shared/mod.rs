@@ -149,7 +149,7 @@ impl SharedClient {
 
     /// The server's address; `None` while the client is not connected.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.handle.0.state.lock().socket.as_ref()?.link.transport.peer_addr().ok()
+        self.handle.0.state.lock().peer_addr()
     }
 
     /// Closes the client for good, and with it all clones. Calls whose messages are on the way fail with

@@ -147,7 +147,7 @@ impl Shared {
             let phase = if state.calls.is_empty() { Phase::Idle } else { Phase::Receive };
             match endpoint.read(input.room(frame_length)) {
                 Ok(None) => break,
-                Ok(Some(0)) => return Err(Error::ClosedByServer { phase }),
+                Ok(Some(0)) => return Err(Error::closed_by_server(phase)),
                 Ok(Some(count)) => {
                     input.received(count);
                     state.last_progress = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -197,6 +198,10 @@ impl State {
     /// Calls that take up room.
     pub(super) fn in_flight(&self) -> usize {
         self.calls.len() - self.pings + self.waiting.len()
+    }
+
+    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.socket.as_ref().map(|socket| socket.link.addr)
     }
 
     pub(super) fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {

@@ -61,7 +61,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Rejected => "rejected",
         Error::HandlerFailed => "handler failed",
         Error::Overloaded => "overloaded",
-        Error::Refused | Error::NotForwardSecret => "refused",
+        Error::Refused { .. } | Error::NotForwardSecret { .. } => "refused",
         Error::TooLarge { .. } => "too large",
         Error::NotAuthentic | Error::Unasked => "damaged",
         Error::ClosedByServer { .. } | Error::Closed => "closed",

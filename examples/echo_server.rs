@@ -59,7 +59,7 @@ fn serve([listen, key_file, workers]: [Option<OsString>; 3]) -> Result<(), Failu
     let server = server
         .bind(&listen)
         .and_then(|server| server.spawn(Echo))
-        .map_err(|error| Failure::because(format_args!("can't serve on {listen}"), error))?;
+        .map_err(|error| Failure::because("can't serve", error))?;
     let stopper = server.stopper();
     stop_signals::on_first(move || stopper.stop_within(DRAIN))
         .map_err(|error| Failure::because("signals can't be caught", error))?;

@@ -94,7 +94,7 @@ fn an_address_where_nobody_listens_is_named() {
 #[test]
 fn each_address_is_told_with_what_happened_there() {
     let (one, other) = (nobody(), nobody());
-    let stranger = echo_server(falcotcp_sync::Server::builder(Key::from_bytes([1; 32])));
+    let stranger = echo_server(Server::builder(Key::from_bytes([1; 32])));
     let silent = silent();
     let addrs = [one, stranger.local_addr(), addr(&silent), other];
     let builder = Client::builder(key()).connect_timeout(SHORT);
@@ -151,7 +151,10 @@ fn an_error_of_a_connection_names_the_server_whatever_the_way() {
     timed_out(shared().start(b"slow").expect("sending").wait().expect_err("it takes too long"));
     timed_out(pollster::block_on(shared().call(b"slow")).expect_err("it takes too long"));
 
-    let (mut client, mut piped, shared) = (connect(), connect(), shared());
+    let (mut client, mut piped, shared, pinged) = (connect(), connect(), shared(), shared());
+    for shared in [&shared, &pinged] {
+        shared.message(b"hello").expect("an answer");
+    }
     healthy.shutdown(Duration::ZERO).expect("a report");
     let closed = |error: Error| {
         assert!(matches!(error, Error::ClosedByServer { .. }), "{error:?}");
@@ -159,14 +162,8 @@ fn an_error_of_a_connection_names_the_server_whatever_the_way() {
     };
     closed(client.message(b"hello").expect_err("it has stopped"));
     closed(piped.messages(&["hello"]).expect_err("it has stopped"));
-    eventually("the end is seen", || match shared.message(b"hello") {
-        Err(Error::Closed) => true,
-        Ok(_) => false,
-        Err(error) => {
-            closed(error);
-            true
-        }
-    });
+    closed(shared.message(b"hello").expect_err("it has stopped"));
+    closed(pinged.ping().expect_err("it has stopped"));
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<(), Failure> {
     let key = key_file::load_or_make(key_file.as_deref().unwrap_or(KEY_FILE).as_ref(), "kv_store client")?;
 
     let store = Arc::new(Store::default());
-    let server = start(key, listen, Arc::clone(&store))
-        .map_err(|error| Failure::because(format_args!("can't serve on {listen}"), error))?;
+    let server =
+        start(key, listen, Arc::clone(&store)).map_err(|error| Failure::because("can't serve", error))?;
     let stopper = server.stopper();
     signal_flag::on_first(&[SIGINT, SIGTERM], move || stopper.stop_within(DRAIN))
         .map_err(|error| Failure::because("signals can't be caught", error))?;

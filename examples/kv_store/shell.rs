@@ -13,8 +13,8 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> Result<(), Failure> {
     let ([connect, key_file], command) = arguments::flags(["--connect", "--key-file"], words)?;
     let addr = connect.as_deref().unwrap_or(ADDRESS);
     let key = Key::load(key_file.as_deref().unwrap_or(KEY_FILE))?;
-    let mut client = StoreClient::connect(addr, &key)
-        .map_err(|error| Failure::because("can't connect", error))?;
+    let mut client =
+        StoreClient::connect(addr, &key).map_err(|error| Failure::because("can't connect", error))?;
     if command.is_empty() { run_lines(&mut client) } else { run_one(&mut client, &command) }
 }
 

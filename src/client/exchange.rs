@@ -72,8 +72,9 @@ impl Connection {
         exchange: impl FnOnce(&mut Self) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.unpark();
-        let outcome = self.make_ready(deadline).and_then(|()| exchange(self));
-        let outcome = outcome.map_err(|error| error.at(self.peer_addr()));
+        let outcome = self
+            .make_ready(deadline)
+            .and_then(|()| exchange(self).map_err(|error| error.at(self.peer_addr())));
         match (&outcome, &mut self.link) {
             (Err(Error::TooLarge { phase: Phase::Send, .. }), _) => {}
             (Err(error), link) if !error.is_rejection() => *link = None,

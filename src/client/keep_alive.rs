@@ -141,7 +141,7 @@ fn look_after(idle: &IdleLink, entry: &mut Entry) -> Instant {
         let _ = link.extend_lifetime();
         Ok(())
     } else {
-        link.refresh(&mut ReadBuffer::with_size(SCRATCH), settings)
+        link.refresh(&mut ReadBuffer::with_size(SCRATCH), settings).map_err(|error| error.at(link.addr))
     };
     let ended = if outcome.is_err() { slot.take() } else { None };
     // No line is logged under a lock: the logger may send it through this very client.

@@ -54,7 +54,7 @@ pub enum Error {
         /// The time-out that ran out: `request_timeout` also when connecting anew before a message took too long; of several
         /// addresses, the last one's share of it.
         limit: Duration,
-        /// The server, if it was about one.
+        /// The server, if it was about one; of several, the last one.
         addr: Option<SocketAddr>,
     },
     /// A message is larger than the client's limit, or than the server's, which a forward-secret session knows; or a response is
@@ -247,7 +247,8 @@ impl Error {
         }
     }
 
-    /// The server that it is about, if it is about a connection to one: with its address the text begins.
+    /// The server that it is about, with whose address the text begins: that refused, closed or did not answer in time, or
+    /// about whose connection the operating system reported an error.
     pub fn addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Refused { addr }
@@ -356,6 +357,8 @@ mod tests {
                 assert_eq!(at_first.to_string(), text);
             }
             assert_eq!(at_first.clone().at(second).addr(), at_first.addr());
+            let is_of_server = at_first.may_pass() || matches!(at_first, Error::NotForwardSecret { .. });
+            assert_eq!(at_first.addr().is_some(), is_of_server, "{at_first}");
         }
     }
 

@@ -85,7 +85,7 @@ impl Serve {
         server
             .bind(&self.listen)
             .and_then(|server| server.spawn(Echo))
-            .map_err(|error| Failure::because(format_args!("can't serve on {}", self.listen), error))
+            .map_err(|error| Failure::because("can't serve", error))
     }
 
     /// Prints what has happened, period after period, until a signal comes.

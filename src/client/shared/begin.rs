@@ -59,10 +59,10 @@ impl Shared {
         if self.is_full(&state) {
             return Err(Error::Busy);
         }
-        self.look_if_idle(&mut state, notices);
+        let ended = self.look_if_idle(&mut state, notices);
         let limit = match &state.socket {
             Some(socket) => socket.link.max_message_size(&self.settings),
-            None if !self.settings.reconnect => return Err(Error::Closed),
+            None if !self.settings.reconnect => return Err(ended.unwrap_or(Error::Closed)),
             None => self.settings.max_message_size.map_or(u64::MAX, |limit| limit as u64),
         };
         let size = message.len() as u64;
@@ -125,18 +125,17 @@ impl Shared {
         state.in_flight() >= self.limits.max_in_flight
     }
 
-    /// A client that nothing is in flight of looks whether its connection is still there.
-    pub(super) fn look_if_idle(&self, state: &mut State, notices: &mut Vec<Notice>) {
+    /// A client that nothing is in flight of looks whether its connection is still there; why it is over if it is not.
+    pub(super) fn look_if_idle(&self, state: &mut State, notices: &mut Vec<Notice>) -> Option<Error> {
         if !state.calls.is_empty() || state.reader != Reader::Nobody {
-            return;
+            return None;
         }
-        let Some(socket) = &state.socket else { return };
-        let idle = socket.link.last_used.elapsed();
-        if self.settings.reconnect && idle >= socket.link.longest_idle(&self.settings) {
-            self.end(state, &Error::GOODBYE, notices);
-        } else if let Err(error) = self.read_all(state, notices) {
-            self.end(state, &error, notices);
-        }
+        let link = &state.socket.as_ref()?.link;
+        let is_old = link.last_used.elapsed() >= link.longest_idle(&self.settings);
+        let (addr, is_left) = (link.addr, self.settings.reconnect && is_old);
+        let error = if is_left { Error::GOODBYE } else { self.read_all(state, notices).err()? };
+        self.end(state, &error, notices);
+        Some(error.at(addr))
     }
 
     /// Sends a ping; in a forward-secret session its pong is waited for.
@@ -146,12 +145,12 @@ impl Shared {
         if state.is_closed || self.is_forked() {
             return Err(Error::Closed);
         }
-        self.look_if_idle(&mut state, &mut notices);
+        let ended = self.look_if_idle(&mut state, &mut notices);
         let slot = state.ping(time);
         self.flush(&mut state, &mut notices);
         drop(state);
         driver::give(notices);
-        let slot = slot.ok_or(Error::Closed)?;
+        let slot = slot.ok_or_else(|| ended.unwrap_or(Error::Closed))?;
         self.wait(&slot, time.deadline).unwrap_or_else(|| self.time_out(&slot, time)).map(drop)
     }
 }

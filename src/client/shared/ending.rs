@@ -67,12 +67,11 @@ impl Shared {
     /// Ends a call whose time is over, for its caller. It counts as in flight until its answer has come.
     pub(super) fn time_out(&self, slot: &Arc<Slot>, time: TimeLimit) -> Outcome {
         let timed_out = |phase| Error::timed_out(phase, time.timeout);
+        let server = self.state.lock().peer_addr();
         match self.forget(slot) {
             Some(call) => Err(call.told(timed_out(Phase::Connect))),
             // Its result may have come just now.
-            None => slot
-                .give_up()
-                .unwrap_or_else(|| Err(timed_out(Phase::Receive).at(self.state.lock().peer_addr()))),
+            None => slot.give_up().unwrap_or_else(|| Err(timed_out(Phase::Receive).at(server))),
         }
     }
 

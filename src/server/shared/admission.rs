@@ -107,13 +107,16 @@ impl Admission {
         }
     }
 
-    /// Tells the oldest strangers to make room, whether there were any. The workers are to be woken afterwards.
+    /// Tells the oldest strangers to make room; whether there were any. The workers are to be woken afterwards.
     ///
-    /// Each time a sixteenth of them, so that the room grows as fast as a flood of them comes.
+    /// Each time a sixteenth of them, as one at a time would be slower than a flood of them comes.
     pub(in crate::server) fn make_room(&self) -> bool {
         let mut places = self.places.lock();
         let share = places.strangers.len().div_ceil(16);
-        (0..share).filter(|_| self.tell_oldest(&mut places)).count() > 0
+        for _ in 0..share {
+            self.tell_oldest(&mut places);
+        }
+        share > 0
     }
 
     /// Connections that are not established, without those that make room.

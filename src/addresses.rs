@@ -52,6 +52,9 @@ impl Addresses {
 
     /// Those of all names that resolve, in their order; what is wrong with each if none does.
     fn of_names<N: AsRef<str>>(names: &[N]) -> Self {
+        if let [name] = names {
+            return Self::from(name.as_ref());
+        }
         let names: Vec<_> = names.iter().map(|name| name.as_ref().to_owned()).collect();
         Self::from_fn(joined(&names), move || {
             let (mut addrs, mut kind, mut failures) = (Vec::new(), io::ErrorKind::InvalidInput, Vec::new());
@@ -294,6 +297,7 @@ mod tests {
             (Addresses::from(Vec::<SocketAddr>::new()), "an empty list: resolves to no socket address"),
             (Addresses::from(["no-port", "neither"]), "no-port, neither: does not resolve: no-port: "),
             (Addresses::from(["no-port", "neither"]), "; neither: "),
+            (Addresses::from(["no-port"]), "no-port"),
             (Addresses::from(Vec::<String>::new()), "an empty list: resolves to no socket address"),
             (
                 Addresses::from_fn("the registry", || Err(io::ErrorKind::NotFound.into())),

@@ -1,14 +1,19 @@
 //! Keys that are added and withdrawn while a server runs.
 
 mod common;
+#[path = "common/hold.rs"]
+mod hold;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use common::{PATIENCE, eventually};
+use common::{PATIENCE, Peer, establishment, eventually};
 use falcotcp_sync::{Client, Error, Handler, Key, Request, Response, Server, ServerHandle};
+use hold::Hold;
+
+const FAR: Duration = Duration::from_secs(3600);
 
 fn key(byte: u8) -> Key {
     Key::from_bytes([byte; 32])
@@ -129,6 +134,34 @@ fn withdrawing_reaches_the_connections_of_a_worker_in_a_handler() {
     let (running, behind) = answer.join().expect("the client");
     assert_eq!(running.expect("a running handler's answer still goes out"), b"running");
     assert!(matches!(behind, Err(Error::ClosedByServer { .. })), "{behind:?}");
+}
+
+#[test]
+fn no_withdrawal_passes_over_a_worker_in_its_handler() {
+    const OTHERS: u8 = 200;
+    let hold = Hold::default();
+    // Without a deadline at which anybody would look by itself.
+    let builder = Server::builder(common::key()).workers(1).handshake_timeout(FAR).lifetime(FAR);
+    let server = hold.spawn(builder);
+    let mut blocked = Peer::establish(server.local_addr());
+    let name = |number: u8| format!("key {number}");
+    let other_key = |number: u8| Key::from_bytes(std::array::from_fn(|index| u8::from(index == 0) * number));
+    let mut others: Vec<_> = (0..OTHERS)
+        .map(|number| {
+            server.keys().add(name(number), other_key(number)).expect("a new name");
+            let mut peer = Peer::connect(server.local_addr());
+            peer.send(&establishment(&other_key(number)));
+            assert_eq!(peer.receive(1), [0xFF]);
+            peer
+        })
+        .collect();
+    hold.hold(&mut blocked);
+    // Meanwhile the watchdog looks after its connections a thousand times a second, and is in the way now and then.
+    for (number, other) in (0..OTHERS).zip(&mut others) {
+        assert!(server.keys().withdraw(&name(number)));
+        other.assert_closed_in_silence();
+    }
+    hold.release(&mut blocked);
 }
 
 #[test]

@@ -196,7 +196,6 @@ impl Acceptor {
     /// Gives a new connection to the worker with the fewest.
     fn assign(&mut self, pool: &Pool, stream: TcpStream, peer: SocketAddr) {
         let loads = &pool.counters.loads;
-        pool.counters.server.accepted.add(1);
         // Without it a response would wait for the acknowledgement of the one before; it works all the same.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(target: LOG, "{peer}: TCP_NODELAY could not be set: {error}");
@@ -204,6 +203,7 @@ impl Acceptor {
         self.connections += 1;
         let index = loads.least();
         let (load, makes_room) = LoadGuard::new(loads, self.connections, index);
+        pool.counters.server.accepted.add(1);
         if makes_room {
             pool.wake_for_eviction();
         }

@@ -17,7 +17,8 @@ pub(super) enum Takers {
 /// Looks after the table of a worker that is at a long turn, and says how many connections it moved.
 pub(super) fn rebalance(pool: &Pool, worker: usize, now: Instant, takers: Takers) -> u64 {
     // Whoever holds the lock is not in a handler any more.
-    let Some(mut table) = pool.workers[worker].table.try_lock() else { return 0 };
+    let remote = &pool.workers[worker];
+    let Some(mut table) = remote.table.try_lock() else { return 0 };
     let mut moved = 0;
     if pool.stop.phase() != StopPhase::Running {
         table.begin_drain();
@@ -25,6 +26,7 @@ pub(super) fn rebalance(pool: &Pool, worker: usize, now: Instant, takers: Takers
     // A wait that fails is told by the worker, whose own will fail as well.
     let _ = table.wait(Some(Duration::ZERO), now);
     let mut ended = table.take_expired(now);
+    ended.extend(remote.sweep_if_due(&mut table));
     ended.extend(table.take_strangers(pool.counters.loads.admission.makes_room(), now));
     if takers == Takers::Busy || pool.workers.iter().any(|worker| worker.mailbox.is_waiting()) {
         while let Some(connection) = table.steal_ready() {

@@ -80,7 +80,7 @@ impl Fixture {
         }
         let stream = mio::net::TcpStream::from_std(stream);
         let connection = Connection::new(stream, peer, session, load, Instant::now());
-        let Remote { table, mailbox } = &self.pool.workers[worker];
+        let Remote { table, mailbox, .. } = &self.pool.workers[worker];
         mailbox.deliver(Delivery::Connection(Box::new(connection)));
         table.lock().wait(Some(Duration::ZERO), Instant::now()).expect("a look");
     }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -58,12 +59,19 @@ pub(in crate::server) struct Seen {
 pub(in crate::server) struct Remote {
     pub(in crate::server) table: Mutex<Table>,
     pub(in crate::server) mailbox: Arc<Mailbox<Delivery>>,
+    /// Whoever withdrew a key found the table locked, perhaps by the watchdog, which is to sweep it then.
+    is_sweep_due: AtomicBool,
 }
 
 impl Remote {
     fn new(counters: &Arc<Counters>, worker: usize) -> io::Result<Self> {
         let table = Table::new(counters, worker)?;
-        Ok(Self { mailbox: table.mailbox(), table: Mutex::new(table) })
+        Ok(Self { mailbox: table.mailbox(), table: Mutex::new(table), is_sweep_due: AtomicBool::new(false) })
+    }
+
+    /// Does what whoever withdrew a key could not.
+    pub(in crate::server) fn sweep_if_due(&self, table: &mut Table) -> Vec<Ended> {
+        if self.is_sweep_due.swap(false, SeqCst) { take_withdrawn(table) } else { Vec::new() }
     }
 }
 
@@ -178,8 +186,9 @@ impl Pool {
     pub(in crate::server) fn sweep_withdrawn(&self) {
         let mut ended = Vec::new();
         for worker in &self.workers {
-            if let Some(mut table) = worker.table.try_lock() {
-                ended.extend(take_withdrawn(&mut table));
+            match worker.table.try_lock() {
+                Some(mut table) => ended.extend(take_withdrawn(&mut table)),
+                None => worker.is_sweep_due.store(true, SeqCst),
             }
             worker.mailbox.wake();
         }
@@ -261,7 +270,7 @@ impl Pool {
 
 /// Takes out the connections that live under a key which is accepted no more. Those with an answer that is not sent yet are
 /// closed in their turn when it is.
-pub(in crate::server) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
+pub(super) fn take_withdrawn(table: &mut Table) -> Vec<Ended> {
     let is_over = |connection: &Connection| connection.is_key_withdrawn() && !connection.has_answers_out();
     table.end_if(is_over, End::Withdrawn)
 }

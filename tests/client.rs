@@ -4,14 +4,18 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, echo_server, eventually, key, server};
+use common::{PATIENCE, echo_server, eventually, key, nobody, server};
 use falcotcp_sync::protocol::{Cipher, NonceSequence, ResponseWriter};
 use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Key, Phase};
 
 const SHORT: Duration = Duration::from_millis(200);
+
+/// Longer than what a peer has sent takes to arrive, which a client does not tell.
+const ARRIVES: Duration = Duration::from_millis(50);
 
 /// A server of one connection that does what the script says, after it has accepted the establishment.
 fn scripted(script: impl FnOnce(&mut TcpStream) + Send + 'static) -> SocketAddr {
@@ -107,9 +111,7 @@ fn a_server_that_resets_instead_of_answering_refuses() {
 
 #[test]
 fn nobody_listening_is_an_io_error_of_connecting() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
-    let addr = listener.local_addr().expect("an address");
-    drop(listener);
+    let (_port, addr) = nobody();
     let outcome = Client::connect(addr, key());
     assert!(matches!(outcome, Err(Error::Io { phase: Phase::Connect, .. })), "{outcome:?}");
     let nowhere: &[SocketAddr] = &[];
@@ -118,7 +120,7 @@ fn nobody_listening_is_an_io_error_of_connecting() {
 
 #[test]
 fn the_next_address_is_tried_when_one_does_not_accept() {
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("binding").local_addr().expect("an address");
+    let (_port, nobody) = nobody();
     let server = echo_server(server(1));
     let mut client = Client::connect(&[nobody, server.local_addr()][..], key()).expect("connecting");
     assert_eq!(client.message(b"second").expect("an answer"), b"second");
@@ -264,8 +266,10 @@ fn a_message_over_the_servers_limit_is_rejected_in_a_classic_session_however_lar
         let builder = Client::builder(key()).forward_secrecy(ForwardSecrecy::Off);
         let mut client = builder.connect(server.local_addr()).expect("connecting");
         assert!(matches!(client.message(&vec![0; size]), Err(Error::Rejected)));
-        let next = client.message(b"after");
-        assert!(matches!(next, Err(Error::ClosedByServer { .. })), "{next:?}");
+        let next = client.message(b"after").expect_err("the server has closed");
+        // A large message that was not all sent when its answer came has closed the client.
+        let may_know = size > 11 && matches!(next, Error::Closed);
+        assert!(may_know || matches!(next, Error::ClosedByServer { .. }), "{next:?}");
     }
 }
 
@@ -303,15 +307,18 @@ fn a_server_that_does_not_read_times_out_in_the_phase_of_sending() {
 
 #[test]
 fn a_late_answer_is_never_taken_for_the_next_ones() {
-    let addr = scripted(|stream| {
+    let ((told, is_late), (sent, is_sent)) = (channel(), channel());
+    let addr = scripted(move |stream| {
         read_message(stream);
-        thread::sleep(2 * SHORT);
+        is_late.recv().expect("the test tells");
         let _ = stream.write_all(&response(b"late"));
+        sent.send(()).expect("the test waits");
         wait_for_end(stream);
     });
     let mut client = Client::builder(key()).request_timeout(SHORT).connect(addr).expect("connecting");
     assert!(matches!(client.message(b"slow"), Err(Error::TimedOut { .. })));
-    thread::sleep(2 * SHORT);
+    told.send(()).expect("the server waits");
+    is_sent.recv().expect("the server sends");
     assert!(matches!(client.message(b"next"), Err(Error::Closed)));
 }
 
@@ -354,7 +361,7 @@ fn assert_unasked(addr: SocketAddr, first: impl FnOnce(&mut Client)) {
 
 #[test]
 fn empty_responses_that_nobody_asked_for_are_passed_over() {
-    let (sent, is_sent) = std::sync::mpsc::channel();
+    let (sent, is_sent) = channel();
     let addr = scripted(move |stream| {
         stream.write_all(&[0; 24]).expect("sending");
         sent.send(()).expect("the test waits");
@@ -364,12 +371,13 @@ fn empty_responses_that_nobody_asked_for_are_passed_over() {
     });
     let mut client = Client::connect(addr, key()).expect("connecting");
     is_sent.recv().expect("the server sends");
+    thread::sleep(ARRIVES);
     assert_eq!(client.message(b"good").expect("an answer"), b"good");
 }
 
 #[test]
 fn a_flood_of_empty_responses_does_not_hold_up_the_client() {
-    let (sent, is_sent) = std::sync::mpsc::channel();
+    let (sent, is_sent) = channel();
     let addr = scripted(move |stream| {
         stream.write_all(&vec![0; 256 << 10]).expect("sending");
         sent.send(()).expect("the test waits");
@@ -377,6 +385,7 @@ fn a_flood_of_empty_responses_does_not_hold_up_the_client() {
     });
     let mut client = Client::connect(addr, key()).expect("connecting");
     is_sent.recv().expect("the server sends");
+    thread::sleep(ARRIVES);
     assert!(matches!(client.message(b"good"), Err(Error::Unasked)));
 }
 
@@ -465,7 +474,7 @@ fn settings_that_can_not_work_are_errors() {
 
 #[test]
 fn no_nonce_repeats_over_a_clients_frames() {
-    let (frames, received) = std::sync::mpsc::channel();
+    let (frames, received) = channel();
     let addr = raw(move |stream| {
         let mut establishment = [0; 157];
         stream.read_exact(&mut establishment).expect("an establishment");

@@ -1,21 +1,19 @@
 //! Servers with several addresses, and what is told when none of them accepts.
 
 mod common;
+#[path = "common/hold.rs"]
+mod hold;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, echo_server, eventually, key, server};
+use common::{PATIENCE, echo_server, eventually, key, nobody, server};
 use falcotcp_sync::{Client, Error, Key, Phase, Server};
+use hold::Hold;
 
 const SHORT: Duration = Duration::from_millis(300);
-
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("binding").local_addr().expect("an address")
-}
 
 /// A listener that never answers an establishment.
 fn silent() -> TcpListener {
@@ -82,7 +80,7 @@ fn many_addresses_do_not_leave_the_first_without_the_time_it_takes() {
 
 #[test]
 fn an_address_where_nobody_listens_is_named() {
-    let nobody = nobody();
+    let (_port, nobody) = nobody();
     let error = Client::connect(nobody, key()).expect_err("nobody listens");
     let Error::Io { phase: Phase::Connect, source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused);
@@ -93,11 +91,11 @@ fn an_address_where_nobody_listens_is_named() {
 
 #[test]
 fn each_address_is_told_with_what_happened_there() {
-    let (one, other) = (nobody(), nobody());
+    let ((_port, one), (_other_port, other)) = (nobody(), nobody());
     let stranger = echo_server(Server::builder(Key::from_bytes([1; 32])));
     let silent = silent();
     let addrs = [one, stranger.local_addr(), addr(&silent), other];
-    let builder = Client::builder(key()).connect_timeout(SHORT);
+    let builder = Client::builder(key()).connect_timeout(Duration::from_secs(2));
     let error = builder.connect(&addrs[..]).expect_err("none accepts");
     let Error::Io { phase: Phase::Connect, source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused, "that of the last");
@@ -124,13 +122,9 @@ fn assert_about(error: &Error, server: SocketAddr) {
 #[test]
 fn an_error_of_a_connection_names_the_server_whatever_the_way() {
     let stranger = echo_server(Server::builder(Key::from_bytes([1; 32])));
-    let slow = |message: &[u8]| {
-        if message == b"slow" {
-            thread::sleep(2 * SHORT);
-        }
-        message.to_vec()
-    };
-    let healthy = server(8).bind("127.0.0.1:0").expect("binding").spawn(slow).expect("spawning");
+    let hold = Hold::default();
+    // A worker for each message that is held, and more.
+    let healthy = hold.spawn(server(8));
     let addr = healthy.local_addr();
     let builder = Client::builder(key()).request_timeout(SHORT);
 
@@ -144,16 +138,17 @@ fn an_error_of_a_connection_names_the_server_whatever_the_way() {
         assert!(error.is_timeout(), "{error:?}");
         assert_about(&error, addr);
     };
-    timed_out(connect().message(b"slow").expect_err("it takes too long"));
-    timed_out(connect().messages(&["slow"]).expect_err("it takes too long"));
+    timed_out(connect().message(b"wait").expect_err("it takes too long"));
+    timed_out(connect().messages(&["wait"]).expect_err("it takes too long"));
     let shared = || builder.connect_shared(addr).expect("connecting");
-    timed_out(shared().message(b"slow").expect_err("it takes too long"));
-    timed_out(shared().start(b"slow").expect("sending").wait().expect_err("it takes too long"));
-    timed_out(pollster::block_on(shared().call(b"slow")).expect_err("it takes too long"));
+    timed_out(shared().message(b"wait").expect_err("it takes too long"));
+    timed_out(shared().start(b"wait").expect("sending").wait().expect_err("it takes too long"));
+    timed_out(pollster::block_on(shared().call(b"wait")).expect_err("it takes too long"));
+    hold.open();
 
     let (mut client, mut piped, shared, pinged) = (connect(), connect(), shared(), shared());
     for shared in [&shared, &pinged] {
-        shared.message(b"hello").expect("an answer");
+        shared.request(b"hello").timeout(PATIENCE).send().expect("an answer");
     }
     healthy.shutdown(Duration::ZERO).expect("a report");
     let closed = |error: Error| {

@@ -14,7 +14,7 @@ use common::{PATIENCE, echo_server, key, server};
 use falcotcp_sync::{Client, Error};
 use fork::holds_in_a_fork;
 
-const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(300);
 
 /// Whether `condition` comes to hold while the child has patience left.
 fn wait_for(condition: impl Fn() -> bool) -> bool {
@@ -66,7 +66,7 @@ fn a_forked_child_leaves_the_connections_of_its_parent_alone() {
     assert!(holds_in_a_fork(|| {
         inherited.message(b"child").expect("a new connection");
         let renewed = inherited.local_addr();
-        std::thread::sleep(10 * INTERVAL);
+        std::thread::sleep(7 * INTERVAL);
         inherited.message(b"alive").is_ok() && inherited.local_addr() == renewed
     }));
 
@@ -84,7 +84,7 @@ fn a_forked_child_leaves_the_connections_of_its_parent_alone() {
         assert!(holds_in_a_fork(|| {
             let _client = Client::builder(key())
                 .keep_alive(true)
-                .keep_alive_interval(Duration::from_millis(20))
+                .keep_alive_interval(INTERVAL)
                 .connect(children_addr)
                 .expect("connecting");
             std::io::Read::read_exact(&mut &receiver, &mut [0]).is_ok()

@@ -19,6 +19,9 @@ use hold::Hold;
 
 const SHORT: Duration = Duration::from_millis(100);
 
+/// Longer than it takes until somebody begins to connect.
+const HASTY: Duration = Duration::from_secs(1);
+
 /// Accepts connections, each of which gets this many establishments answered and nothing else; the first closes at a message.
 fn silent() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -52,15 +55,18 @@ fn a_message_has_a_time_out_of_its_own_and_the_next_one_the_clients() {
     let error = client.request(b"hello").timeout(SHORT).send().expect_err("nobody answers");
     assert_timed_out(&error, SHORT, begun);
 
-    let server = echo_server(server(1));
+    let hold = Hold::default();
+    let server = hold.spawn(server(1));
     let mut client = builder().request_timeout(SHORT).connect(server.local_addr()).expect("connecting");
     let mut response = b"what was there".to_vec();
     client.request(b"hello").timeout(PATIENCE).send_into(&mut response).expect("an answer");
     assert_eq!(response, b"hello");
-    assert_eq!(client.message(b"hello").expect("an answer"), b"hello");
     let refused = client.request(b"hello").timeout(Duration::ZERO).send();
     assert!(matches!(refused, Err(Error::InvalidSetting { setting: "timeout", .. })), "{refused:?}");
     assert!(client.is_open());
+    let begun = Instant::now();
+    assert_timed_out(&client.message(b"wait").expect_err("it is held"), SHORT, begun);
+    hold.open();
 }
 
 #[test]
@@ -191,11 +197,11 @@ fn unconnected(server: &ServerHandle, builder: &falcotcp_sync::ClientBuilder) ->
 fn a_call_with_more_time_outlives_the_attempt_to_connect_for_a_shorter_one() {
     let server = echo_server(server(1));
     let (client, hold) = unconnected(&server, &builder());
-    let hasty = client.request(b"hasty").timeout(SHORT).start().expect("room");
+    let hasty = client.request(b"hasty").timeout(HASTY).start().expect("room");
     hold.await_entered();
     let patient = client.start(b"patient").expect("room");
     let error = hasty.wait().expect_err("there is no connection");
-    assert!(matches!(error, Error::TimedOut { phase: Phase::Connect, limit: SHORT, .. }), "{error:?}");
+    assert!(matches!(error, Error::TimedOut { phase: Phase::Connect, limit: HASTY, .. }), "{error:?}");
     // Its time is over, so the attempt fails.
     hold.open();
     assert_eq!(patient.wait().expect("an answer"), b"patient");
@@ -206,7 +212,7 @@ fn the_room_of_a_call_that_ends_without_a_connection_is_given_to_the_next() {
     let ways: [fn(SharedRequest<'_>); 3] = [
         |request| {
             let call = request.timeout(2 * PATIENCE).start().expect("room");
-            thread::sleep(SHORT);
+            thread::sleep(HASTY);
             drop(call);
         },
         |request| drop(request.send().expect_err("there is no connection")),
@@ -216,7 +222,7 @@ fn the_room_of_a_call_that_ends_without_a_connection_is_given_to_the_next() {
         let server = echo_server(server(1));
         let (client, hold) = unconnected(&server, &builder().request_timeout(2 * PATIENCE).max_in_flight(1));
         thread::scope(|scope| {
-            let hasty = scope.spawn(|| way(client.request(b"hasty").timeout(SHORT)));
+            let hasty = scope.spawn(|| way(client.request(b"hasty").timeout(HASTY)));
             hold.await_entered();
             let next = scope.spawn(|| client.start(b"next"));
             hasty.join().expect("no panic");

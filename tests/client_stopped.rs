@@ -35,6 +35,8 @@ fn the_client_that_is_stopped() {
 
 #[test]
 fn answers_that_came_while_the_process_was_stopped_are_taken() {
+    // It also bounds the wait for a child that does not come.
+    key();
     let listener = TcpListener::bind("127.0.0.1:0").expect("binding");
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--ignored", "--exact", "the_client_that_is_stopped"])

@@ -107,7 +107,11 @@ fn results_that_came_before_the_end_of_the_connection_are_given() {
     let messages = [vec![1; 10], vec![2; 10], vec![3; 1001], vec![4; 10]];
     let mut results = Vec::new();
     let outcome = client.pipeline(&messages, |result| results.push(result.map(<[u8]>::to_vec)));
-    assert!(matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Receive, .. })), "{outcome:?}");
+    // A time slice that is lost before the last message leaves it unsent.
+    assert!(
+        matches!(outcome, Err(Error::ClosedByServer { phase: Phase::Receive | Phase::Idle, .. })),
+        "{outcome:?}"
+    );
     assert!(matches!(results[..], [Ok(_), Ok(_), Err(Error::Rejected)]), "{results:?}");
     assert!(!client.is_open());
 }
@@ -143,7 +147,7 @@ fn a_panic_of_the_caller_closes_the_client() {
 #[test]
 fn a_client_may_be_idle_after_a_pipeline_for_longer_than_a_request_may_take() {
     let server = echo_server(server(2));
-    let limit = Duration::from_millis(300);
+    let limit = Duration::from_millis(1500);
     let mut client =
         Client::builder(key()).request_timeout(limit).connect(server.local_addr()).expect("connecting");
     client.messages(&["one", "two"]).expect("a connection in order");

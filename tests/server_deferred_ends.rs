@@ -14,6 +14,9 @@ use socket2::SockRef;
 
 const SHORT: Duration = Duration::from_millis(300);
 
+/// So long that a test gets as far as it wants within it.
+const LIFETIME: Duration = Duration::from_millis(1500);
+
 fn send(peer: &mut Peer, messages: &[&str]) {
     let frames: Vec<_> = messages.iter().map(|text| peer.message(text.as_bytes())).collect();
     peer.send(&frames.concat());
@@ -66,21 +69,21 @@ fn an_answer_has_its_time_and_the_connection_goes_on() {
 
 #[test]
 fn the_lifetime_does_not_run_out_while_an_answer_is_outstanding() {
-    let (server, todo) = jobs(server(1).lifetime(SHORT).deferred_timeout(None));
+    let (server, todo) = jobs(server(1).lifetime(LIFETIME).deferred_timeout(None));
     let mut peer = Peer::establish(server.local_addr());
     send(&mut peer, &["later 1"]);
     let job = todo.next();
-    assert!(peer.is_open_for(3 * SHORT));
+    assert!(peer.is_open_for(LIFETIME + SHORT));
     job.answer();
     assert_eq!(peer.response(), Some(answer_to(b"later 1")));
     let begun = Instant::now();
     peer.assert_closed_in_silence();
-    assert!(begun.elapsed() >= SHORT / 2, "it began anew: {:?}", begun.elapsed());
+    assert!(begun.elapsed() >= LIFETIME / 2, "it began anew: {:?}", begun.elapsed());
 }
 
 #[test]
 fn a_peer_that_half_closes_gets_what_is_given_within_a_lifetime() {
-    let (server, todo) = jobs(server(1).lifetime(2 * SHORT));
+    let (server, todo) = jobs(server(1).lifetime(LIFETIME));
     let mut peer = Peer::establish(server.local_addr());
     send(&mut peer, &["later 1", "later 2"]);
     peer.stream.shutdown(Shutdown::Write).expect("a half-close");

@@ -193,12 +193,14 @@ fn slow_hostile_and_vanished_peers_hold_up_nobody_and_are_gone_at_their_deadline
         let mut peer = Peer::connect(addr);
         peer.send(&establishment(&key())[..3 * number]);
         held.push(peer);
+        healthy.assert_served();
     }
     for _ in 0..50 {
         let mut peer = Peer::establish(addr);
         let half = peer.message(&[7; 4000]);
         peer.send(&half[..2000]);
         held.push(peer);
+        healthy.assert_served();
     }
     let mut deaf = Vec::new();
     for _ in 0..20 {
@@ -209,6 +211,7 @@ fn slow_hostile_and_vanished_peers_hold_up_nobody_and_are_gone_at_their_deadline
             while sender.stream.write_all(&frame).is_ok() {}
         }));
         held.push(peer);
+        healthy.assert_served();
     }
     let stop = Arc::new(AtomicBool::new(false));
     let garbage: Vec<_> = (0..10u8)

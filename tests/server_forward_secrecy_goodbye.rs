@@ -16,22 +16,26 @@ use forward_secret::Said::{Cut, End, Goodbye, Pong, Rejection};
 use forward_secret::{LARGE, MESSAGE, PING, Peer, header, job, response, serve};
 
 const SHORT: Duration = Duration::from_millis(300);
+
+/// So long that a test gets as far as it wants within it.
+const LIFETIME: Duration = Duration::from_millis(1500);
+
 const LIMIT: usize = 1000;
 
 #[test]
 fn at_the_end_of_the_lifetime() {
-    let (server, _, _) = serve(server(2).lifetime(SHORT));
+    let (server, _, _) = serve(server(2).lifetime(LIFETIME));
     let mut peer = Peer::establish(server.local_addr());
     let last = Instant::now();
     peer.send_messages(&[b"one", b"two"]);
     assert_eq!(peer.rest(), [response(b"one"), response(b"two"), Goodbye(2), End]);
-    assert!(last.elapsed() >= SHORT);
+    assert!(last.elapsed() >= LIFETIME);
     eventually("it is counted", || server.stats().expired == 1);
 }
 
 #[test]
 fn half_a_frame_at_the_end_of_the_lifetime_is_not_counted() {
-    let (server, _, _) = serve(server(2).lifetime(SHORT));
+    let (server, _, _) = serve(server(2).lifetime(LIFETIME));
     let mut peer = Peer::establish(server.local_addr());
     peer.assert_served();
     let frame = peer.frame(MESSAGE, b"never whole");
@@ -102,7 +106,7 @@ fn after_the_clients_fin_and_an_answer_that_comes_later() {
 /// A peer that is gone for good looks the same as one that has sent its FIN.
 #[test]
 fn an_answer_that_does_not_come_within_a_lifetime_from_the_fin_is_rejected() {
-    let (server, _, replies) = serve(server(1).lifetime(SHORT));
+    let (server, _, replies) = serve(server(1).lifetime(LIFETIME));
     let mut peer = Peer::establish(server.local_addr());
     peer.send_messages(&[b"later"]);
     peer.send(PING, b"");

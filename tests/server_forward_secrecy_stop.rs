@@ -236,7 +236,7 @@ fn what_a_peer_still_sends_is_read_to_its_fin_when_the_drain_is_over() {
     peer.send_messages(&[b"later"]);
     let _reply = job(&replies);
     let mut stream = peer.stream.try_clone().expect("cloning");
-    let sending = thread::spawn(move || stream.write_all(&vec![0; 16 << 20]).and(Ok(stream)));
+    let sending = thread::spawn(move || stream.write_all(&vec![0; 4 << 20]).and(Ok(stream)));
     server.stopper().stop_within(SHORT);
     assert_eq!(peer.rest(), [Rejection(0), Goodbye(1), End]);
     sending.join().expect("the sender").expect("no reset before everything is sent");

@@ -238,8 +238,8 @@ mod stopped {
         }
 
         fn signal(&self, signal: &str) {
-            let pid = self.child.id().to_string();
-            assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+            let kill = format!("kill {signal} {}", self.child.id());
+            assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
         }
 
         fn stop(&self) {

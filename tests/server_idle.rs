@@ -28,10 +28,9 @@ fn worker_ticks() -> u64 {
     stats
         .filter(|stat| stat.contains("(falcotcp-"))
         .filter_map(|stat| {
-            let fields: Vec<u64> =
-                stat.rsplit(") ").next()?.split(' ').filter_map(|f| f.parse().ok()).collect();
-            // utime and stime, the state before them being no number.
-            Some(fields[10] + fields[11])
+            let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
+            // utime and stime.
+            Some(fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?)
         })
         .sum()
 }

@@ -154,7 +154,7 @@ fn log_through_itself(turn: &Turn, server: &ServerHandle, timeout: Duration) {
     let client = Client::builder(key()).connect_timeout(PATIENCE).request_timeout(timeout);
     let mut client = client.connect(server.local_addr()).expect("connecting");
     // A line about its own establishment would wait for itself.
-    client.message(b"").expect("an answer");
+    client.request(b"").timeout(PATIENCE).send().expect("an answer");
     turn.logs(Logs::Through(Box::new(client)));
     make_lines(server);
     eventually("the deadlines are looked at", || server.stats().open <= 1);
@@ -228,8 +228,10 @@ fn a_panic_about_a_worker_in_a_handler_does_not_spare_the_other_workers_connecti
     blocked.send_message(b"block");
     eventually("it blocks", || blocks.load(SeqCst));
     turn.logs(Logs::PanicsAt("its key was withdrawn"));
-    assert!(catch_unwind(AssertUnwindSafe(|| server.keys().withdraw("other"))).is_err());
+    // It is this thread that logs, unless the watchdog is at the table just then.
+    let _ = catch_unwind(AssertUnwindSafe(|| server.keys().withdraw("other")));
     assert_all_closed(&mut peers);
+    assert!(turn.done() > 0);
     is_released.store(true, SeqCst);
     assert_eq!(blocked.response().as_deref(), Some(&b"block"[..]));
     assert_eq!(server.stats().withdrawn, 6);

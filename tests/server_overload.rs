@@ -95,13 +95,14 @@ fn messages_behind_a_long_handler_of_their_own_connection_have_waited_as_well() 
 
 #[test]
 fn a_peer_that_always_has_more_to_say_is_not_taken_for_one_that_waits() {
-    let (server, held, _release) = held(server(1).shed_after(LIMIT));
+    let limit = 5 * LIMIT;
+    let (server, held, _release) = held(server(1).shed_after(limit));
     let mut peer = Peer::establish(server.local_addr());
     let mut sender = peer.second_hand();
     let sending = thread::spawn(move || {
         let begun = Instant::now();
         let mut count = 0;
-        while begun.elapsed() < 3 * LIMIT {
+        while begun.elapsed() < 2 * limit {
             sender.send_message(&[7; LARGE]);
             count += 1;
         }

@@ -240,7 +240,7 @@ fn a_server_that_was_bound_and_never_spawned_gives_its_port_back() {
 #[test]
 fn no_message_gets_anothers_answer_when_the_server_stops_in_the_middle_of_a_frame() {
     let large = 12 << 20;
-    let server = server(2)
+    let server = server(1)
         .bind("127.0.0.1:0")
         .expect("binding")
         .spawn(move |message: &[u8]| if message == b"large" { vec![7; large] } else { message.to_vec() })
@@ -249,10 +249,12 @@ fn no_message_gets_anothers_answer_when_the_server_stops_in_the_middle_of_a_fram
     let (first, second, third) = (peer.message(b"large"), peer.message(b"second"), peer.message(b"third"));
     peer.send(&first[..10]);
     eventually("half a frame has arrived", || server.stats().bytes_in >= 157 + 10);
+    let mut behind_it = Peer::establish(server.local_addr());
     let stopper = server.stopper();
     stopper.stop_within(PATIENCE);
-    // Time for the turn in which the server sees that the frame has only begun.
-    assert!(peer.is_open_for(Duration::from_millis(100)));
+    // The only worker gives its connections their turns of the end in order: it has seen that the frame has only begun.
+    behind_it.assert_closed_in_silence();
+    peer.assert_open();
     peer.send(&[&first[10..], &second[..]].concat());
     eventually("its answer waits for the peer to read", || server.stats().messages == 1);
     // The connection may have ended by now, so that this is no error of ours.

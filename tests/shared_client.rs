@@ -1,13 +1,16 @@
 //! A client that many threads share.
 
 mod common;
+#[path = "common/hold.rs"]
+mod hold;
 
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{PATIENCE, echo_server, eventually, key, server};
-use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Handler, Request, Response};
+use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy};
+use hold::Hold;
 
 fn builders() -> [ClientBuilder; 2] {
     [ForwardSecrecy::Off, ForwardSecrecy::default()]
@@ -83,29 +86,19 @@ fn callbacks_and_futures_get_their_responses_too() {
     }
 }
 
-/// Answers `slow` after a while.
-struct Slow;
-
-impl Handler for Slow {
-    fn handle(&self, request: Request<'_>, response: &mut Response<'_>) {
-        if request.message() == b"slow" {
-            thread::sleep(Duration::from_millis(300));
-        }
-        response.extend_from_slice(request.message());
-    }
-}
-
 #[test]
 fn a_late_answer_is_nobody_elses() {
-    let server = server(1).bind("127.0.0.1:0").expect("binding").spawn(Slow).expect("spawning");
     for builder in builders() {
+        let hold = Hold::default();
+        let server = hold.spawn(server(1));
         let client = builder
             .request_timeout(Duration::from_millis(100))
             .stall_timeout(PATIENCE)
             .connect_shared(server.local_addr())
             .expect("connecting");
-        let outcome = client.message(b"slow");
+        let outcome = client.message(b"wait");
         assert!(matches!(outcome, Err(Error::TimedOut { .. })), "{outcome:?}");
+        hold.open();
         eventually("the late answer is read", || {
             client.message(b"next").is_ok_and(|response| response == b"next")
         });
@@ -114,14 +107,19 @@ fn a_late_answer_is_nobody_elses() {
 
 #[test]
 fn no_more_than_may_be_are_in_flight() {
-    let server = server(1).bind("127.0.0.1:0").expect("binding").spawn(Slow).expect("spawning");
     for builder in builders() {
+        let hold = Hold::default();
+        let server = hold.spawn(server(1));
         let client = builder.max_in_flight(2).connect_shared(server.local_addr()).expect("connecting");
-        let calls = [b"slow", b"next"].map(|message| client.start(message).expect("room"));
+        let calls = [b"wait", b"next"].map(|message| client.start(message).expect("room"));
         assert!(matches!(client.try_start(b"more"), Err(Error::Busy)));
-        let begun = Instant::now();
-        assert_eq!(client.message(b"more").expect("an answer"), b"more");
-        assert!(begun.elapsed() >= Duration::from_millis(200));
+        thread::scope(|scope| {
+            let more = scope.spawn(|| client.message(b"more"));
+            thread::sleep(Duration::from_millis(200));
+            assert!(!more.is_finished());
+            hold.open();
+            assert_eq!(more.join().expect("no panic").expect("an answer"), b"more");
+        });
         for call in calls {
             call.wait().expect("an answer");
         }

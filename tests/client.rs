@@ -1,6 +1,8 @@
 //! What a client makes of everything that a server may do.
 
 mod common;
+#[path = "common/nobody.rs"]
+mod nobody;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,9 +10,10 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, echo_server, eventually, key, nobody, server};
+use common::{PATIENCE, echo_server, eventually, key, server};
 use falcotcp_sync::protocol::{Cipher, NonceSequence, ResponseWriter};
 use falcotcp_sync::{Client, ClientBuilder, Error, ForwardSecrecy, Key, Phase};
+use nobody::nobody;
 
 const SHORT: Duration = Duration::from_millis(200);
 

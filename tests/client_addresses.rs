@@ -3,15 +3,18 @@
 mod common;
 #[path = "common/hold.rs"]
 mod hold;
+#[path = "common/nobody.rs"]
+mod nobody;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, echo_server, eventually, key, nobody, server};
+use common::{PATIENCE, echo_server, eventually, key, server};
 use falcotcp_sync::{Client, Error, Key, Phase, Server};
 use hold::Hold;
+use nobody::nobody;
 
 const SHORT: Duration = Duration::from_millis(300);
 

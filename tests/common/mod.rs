@@ -11,7 +11,6 @@ use falcotcp_sync::protocol::{
     Cipher, ClientEvent, ClientSession, NonceSequence, SEAL_OVERHEAD, message_header,
 };
 use falcotcp_sync::{Handler, Key, Request, Response, Server, ServerBuilder, ServerHandle};
-use socket2::{Domain, Socket, Type};
 
 /// Longer than anything takes that works, however loaded the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,14 +55,6 @@ pub fn server(workers: usize) -> ServerBuilder {
 
 pub fn echo_server(builder: ServerBuilder) -> ServerHandle {
     builder.bind("127.0.0.1:0").expect("binding").spawn(Echo).expect("spawning")
-}
-
-/// An address where nobody listens, and the socket that keeps others from doing so.
-pub fn nobody() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("binding");
-    let addr = socket.local_addr().expect("an address").as_socket().expect("an IP address");
-    (socket, addr)
 }
 
 /// Waits until `condition` holds.

@@ -471,9 +471,7 @@ fn nothing_is_given_after_a_response_that_does_not_open() {
 
 #[test]
 fn what_the_server_never_had_is_not_said_to_be_sent() {
-    for policy in [ForwardSecrecy::Off, ForwardSecrecy::default()] {
-        is_told_as_unsent(policy);
-    }
+    with_each_policy(is_told_as_unsent);
 }
 
 fn is_told_as_unsent(policy: ForwardSecrecy) {

@@ -63,6 +63,15 @@ impl Connection {
         self.closing = Closing::LingerAfterOutput;
     }
 
+    /// Lets its next turn say goodbye, and go on with that when the socket takes it. Not if the session has nothing to say.
+    pub(in crate::server) fn begin_goodbye(&mut self, end: End) -> bool {
+        let is_said = self.session.says_goodbye();
+        if is_said {
+            self.begin_ending(end);
+        }
+        is_said
+    }
+
     /// Says goodbye outside of a turn, as far as the socket takes it at once, and lingers from then on; counted as `end`. Not
     /// if the session has nothing to say, or the peer does not read. Answers that are outstanding are not waited for: their
     /// messages are rejected.

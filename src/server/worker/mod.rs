@@ -75,9 +75,8 @@ impl Worker<'_> {
             if seen.withdrawals != self.seen.withdrawals {
                 self.ended.extend(take_withdrawn(&mut table));
             }
-            if seen.makes_room != self.seen.makes_room {
-                self.ended.extend(table.take_strangers(seen.makes_room, self.scratch.now));
-            }
+            // Also those that have come since they were told.
+            self.ended.extend(table.take_strangers(seen.makes_room, self.scratch.now));
             self.seen = seen;
             self.scratch.is_draining = seen.phase != StopPhase::Running;
             match seen.phase {
@@ -162,11 +161,10 @@ impl Worker<'_> {
                 table.put_back(token, connection, at_once);
             }
             StopPhase::Draining if !again && connection.is_quiescent() && !connection.is_ending() => {
-                let counters = &self.pool.counters.server;
-                if connection.say_goodbye(End::Drained, counters) {
+                if connection.begin_goodbye(End::Drained) {
                     table.put_back(token, connection, at_once);
                 } else if connection.begin_lingering_at_stop(self.scratch.now) {
-                    counters.record_end(End::Drained);
+                    self.pool.counters.server.record_end(End::Drained);
                     connection.end_for(End::Drained);
                     table.put_back(token, connection, at_once);
                 } else {

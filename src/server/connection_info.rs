@@ -47,7 +47,8 @@ impl<'a> ConnectionInfo<'a> {
     }
 }
 
-/// Why a connection ended.
+/// Why a connection ended. Overload is no reason: what is shed ([`shed_after`](crate::ServerBuilder::shed_after)) is a message,
+/// and its connection goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
